@@ -1,0 +1,105 @@
+"""The contract between the service and the place where runners run.
+
+An environment launches attempts, tells what can be seen of them, and passes requests on. It decides nothing:
+what a sighting means is the service's to say (service/classify.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from task_runner.model.status import Heartbeat, Identity, Receipt, Status
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Launch:
+    """One attempt to start."""
+
+    task_id: str
+    attempt: int
+    #: the spec as JSON
+    spec: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sighting:
+    """What can be seen of an attempt at one moment. Facts, no verdict."""
+
+    #: a runner has claimed it
+    claimed: bool = False
+    #: that runner lives: its lock is held
+    alive: bool = False
+    #: it was made impossible before a runner could claim it
+    void: bool = False
+    runner: Identity | None = None
+    #: the runner is of an earlier boot of this machine
+    earlier_boot: bool = False
+    heartbeat: Heartbeat | None = None
+    status: Status | None = None
+    #: what was wrong with a file, and where it was set aside
+    damage: str | None = None
+    #: state letter of the runner process (R, S, D, T …), where it lives
+    process_state: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Refusal:
+    """A launch that did not happen."""
+
+    task_id: str
+    attempt: int
+    reason: str
+
+
+class Environment(Protocol):
+    """Launches attempts, tells what it sees, passes requests on."""
+
+    async def open(
+        self, on_news: Callable[[str], None], on_refusal: Callable[[Refusal], None], on_outage: Callable[[], None]
+    ) -> None:
+        """Get ready. ``on_news(task_id)`` is called when a task is worth looking at, ``on_refusal`` when a launch
+        did not happen, ``on_outage`` when launches may have been lost and each must be looked at."""
+
+    async def close(self) -> None:
+        """Let go of everything; runners go on."""
+
+    def launch(self, launch: Launch) -> None:
+        """Have an attempt started. Returns at once; news or a refusal follow."""
+
+    def look(self, task_id: str, attempt: int) -> Sighting:
+        """What can be seen of an attempt now. A live runner is watched from then on: its end is news."""
+
+    def forget(self, task_id: str) -> None:
+        """Stop watching a task."""
+
+    def recall(self, task_id: str, attempt: int) -> bool:
+        """Make sure that a launch never comes to anything, and clear its directory; False if a runner was first."""
+
+    def stop(self, task_id: str, attempt: int, signal: str | None, grace: float | None) -> bool:
+        """Have the runner stop its task; None means as the spec says. False if there is no runner."""
+
+    def pause(self, task_id: str, attempt: int) -> bool:
+        """Have the runner freeze its task. False if there is no runner."""
+
+    def resume(self, task_id: str, attempt: int) -> bool:
+        """Have the runner let its task go on. False if there is no runner."""
+
+    def signal(self, task_id: str, attempt: int, number: int) -> bool:
+        """Have the runner pass a signal on. False if there is no runner."""
+
+    def clear(self, task_id: str) -> Receipt | None:
+        """Kill what a dead runner left; None if nothing was there."""
+
+    def make_durable(self, task_id: str, attempt: int) -> None:
+        """Bring an attempt's status to stable storage, for when the store cannot."""
+
+    def discard(self, task_id: str) -> None:
+        """Remove all files of a task that has no runner. May take long."""
+
+    def output_path(self, task_id: str, attempt: int) -> str:
+        """The file with the attempt's output; it need not exist yet."""
+
+    def known(self) -> list[str]:
+        """The tasks that this environment has files of."""

@@ -1,0 +1,152 @@
+"""The lock file of an attempt: its claim, the proof that its runner lives, and the runner's pulse.
+
+Rule 1: an attempt runs only in a process that created its lock file. The file appears by link(2), which fails
+        if it exists, so of all that try one wins, and it appears already locked and already filled.
+Rule 2: a runner lives as long as its lock is held. The kernel lets go of it when the process ends, however.
+Rule 3: nobody but `claim` takes the lock exclusively. A probe takes it shared, so two probes cannot mistake
+        each other for a runner.
+
+The recovering daemon takes part in rule 1: `void` creates the same file, held by nobody. If it wins, that
+attempt can never start in that directory, and the directory may be thrown away and the task launched anew. If
+it loses, a runner has claimed the attempt, and its directory tells the rest.
+
+Content: one line of JSON (identity, or that it is void), then one line with the pulse, rewritten in place. A
+block once written can be written again on a full disk. The format is numbered like status.json's.
+
+WARNING: flock is not inherited by exec (close-on-exec), but by fork: a machine that runs in a forked child
+must close the descriptor first (machines/base.py does).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from dataclasses import dataclass
+
+from task_runner.errors import Damaged
+from task_runner.lib.clock import stamp
+from task_runner.lib.taskdir import AttemptDirectory, open_regular
+from task_runner.model.codec import from_json, to_json
+from task_runner.model.status import FORMAT, Heartbeat, Identity
+
+_PULSE = "beat {at} monotonic {monotonic:018.6f}\n"
+
+
+class AlreadyClaimed(Exception):
+    """Somebody else has this attempt: do not run it."""
+
+
+class HeldLock:
+    """The lock of the runner that holds it."""
+
+    def __init__(self, fd: int, pulse_offset: int) -> None:
+        self.fd = fd
+        self._pulse_offset = pulse_offset
+
+    def beat(self, time: float, monotonic: float) -> Heartbeat:
+        """Show a sign of life."""
+        at = stamp(time)
+        try:
+            os.pwrite(self.fd, _PULSE.format(at=at, monotonic=monotonic).encode(), self._pulse_offset)
+        except OSError:
+            pass  # a pulse is not worth a task
+        return Heartbeat(at=at, monotonic=monotonic)
+
+
+def claim(directory: AttemptDirectory, me: Identity, time: float, monotonic: float) -> HeldLock:
+    """Claim the attempt for this process. Raises AlreadyClaimed, OSError."""
+    head = json.dumps({"format": FORMAT, "runner": to_json(me)}) + "\n"
+    fd = _publish(directory, head + _PULSE.format(at=stamp(time), monotonic=monotonic), lock=True)
+    return HeldLock(fd, len(head))
+
+
+def void(directory: AttemptDirectory) -> bool:
+    """Make sure that this attempt never starts here; False if a runner has claimed it before."""
+    try:
+        os.close(_publish(directory, json.dumps({"format": FORMAT, "void": True}) + "\n", lock=False))
+    except AlreadyClaimed:
+        return probe(directory).void
+    except FileNotFoundError:
+        return True  # not even a directory: a runner would have to make it anew, and then claim it
+    return True
+
+
+def _publish(directory: AttemptDirectory, content: str, *, lock: bool) -> int:
+    temporary = f"{directory.lock}.{os.getpid()}"
+    fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        if lock:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+        os.write(fd, content.encode())
+        os.link(temporary, directory.lock)
+    except FileExistsError:
+        os.close(fd)
+        raise AlreadyClaimed(directory.path) from None
+    except OSError:
+        os.close(fd)
+        raise
+    finally:
+        try:
+            os.unlink(temporary)
+        except FileNotFoundError:
+            pass
+    return fd
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """What the lock file tells."""
+
+    #: the attempt was claimed, by a runner or by a daemon that made it void
+    claimed: bool = False
+    #: a runner holds it now
+    held: bool = False
+    void: bool = False
+    runner: Identity | None = None
+    heartbeat: Heartbeat | None = None
+    #: what is wrong with the file, if anything
+    damage: str | None = None
+
+
+def probe(directory: AttemptDirectory) -> Probe:
+    """Read the lock file and try the lock. A file that makes no sense is claimed, and says what is wrong."""
+    try:
+        fd = open_regular(directory.lock)
+    except FileNotFoundError:
+        return Probe()
+    except (Damaged, OSError) as error:
+        return Probe(claimed=True, damage=str(error))
+    try:
+        held = _is_held(fd)
+        return _parse(os.pread(fd, 4096, 0), held)
+    finally:
+        os.close(fd)
+
+
+def _is_held(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    return False
+
+
+def _parse(content: bytes, held: bool) -> Probe:
+    head, _, pulse = content.partition(b"\n")
+    try:
+        data = json.loads(head)
+        if data.get("void"):
+            return Probe(claimed=True, held=held, void=True)
+        runner = from_json(Identity, data["runner"])
+    except (ValueError, AttributeError, KeyError, Damaged) as error:
+        return Probe(claimed=True, held=held, damage=f"lock: {error}")
+    return Probe(claimed=True, held=held, runner=runner, heartbeat=_parse_pulse(pulse))
+
+
+def _parse_pulse(line: bytes) -> Heartbeat | None:
+    try:
+        _beat, at, _monotonic, seconds = line.decode().split()
+        return Heartbeat(at=at, monotonic=float(seconds))
+    except ValueError:
+        return None

@@ -1,0 +1,165 @@
+"""Processes, by identity. A pid alone is believed nowhere.
+
+Every signal goes through a pidfd: it is opened by pid, then the start time is read and compared. Should the
+pid have been given away in between, the descriptor names the new owner and the start time differs.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from task_runner.lib.clock import boot_id
+from task_runner.model.status import Identity, ProcessNote
+
+#: names the task in the environment of everything it starts; how the remains of a dead runner are found
+MARK = "TASK_RUNNER_TASK_ID"
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """One line of /proc/PID/stat, as far as it matters here."""
+
+    pid: int
+    command: str
+    #: R, S, D, T (stopped), Z (zombie) …
+    state: str
+    ppid: int
+    start_time: int
+    #: user and system time, clock ticks
+    ticks: int
+
+    @property
+    def alive(self) -> bool:
+        return self.state not in "ZX"
+
+    @property
+    def note(self) -> ProcessNote:
+        return ProcessNote(pid=self.pid, command=self.command)
+
+
+def look(pid: int) -> Process | None:
+    """What the kernel says of a pid now; None where there is no such process."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
+            raw = file.read(4096)
+    except OSError:
+        return None
+    if not raw:
+        return None
+    head, _, tail = raw.rpartition(b")")  # the name may hold blanks and brackets
+    fields = tail.split()
+    return Process(
+        pid=pid,
+        command=head.partition(b"(")[2].decode(errors="replace"),
+        state=chr(fields[0][0]),
+        ppid=int(fields[1]),
+        start_time=int(fields[19]),
+        ticks=int(fields[11]) + int(fields[12]),
+    )
+
+
+def identify(pid: int) -> Identity:
+    """The identity of a process that is known to live (oneself, or an own child). Raises ProcessLookupError."""
+    process = look(pid)
+    if process is None:
+        raise ProcessLookupError(pid)
+    return Identity(pid=pid, start_time=process.start_time, boot_id=boot_id())
+
+
+def is_alive(identity: Identity) -> bool:
+    """Whether exactly this process lives; a zombie does not."""
+    if identity.boot_id != boot_id():
+        return False
+    process = look(identity.pid)
+    return process is not None and process.start_time == identity.start_time and process.alive
+
+
+def open_pidfd(identity: Identity) -> int | None:
+    """A pidfd of exactly this process; None where it is gone, whoever has its pid now."""
+    if identity.boot_id != boot_id():
+        return None
+    try:
+        fd = os.pidfd_open(identity.pid)
+    except OSError:
+        return None
+    process = look(identity.pid)
+    if process is None or process.start_time != identity.start_time or not process.alive:
+        os.close(fd)
+        return None
+    return fd
+
+
+def send(process: Process, number: int) -> bool:
+    """Signal a process that was looked at before; False where it is gone or not ours to signal."""
+    fd = open_pidfd(Identity(pid=process.pid, start_time=process.start_time, boot_id=boot_id()))
+    if fd is None:
+        return False
+    try:
+        signal.pidfd_send_signal(fd, number)
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
+    return True
+
+
+def descendants(root: int) -> list[Process]:
+    """Everything below a process, parents first. A moment's view: whoever must be sure looks again."""
+    found: list[Process] = []
+    todo = [root]
+    while todo:
+        for pid in _children(todo.pop()):
+            process = look(pid)
+            if process is not None:
+                found.append(process)
+                todo.append(pid)
+    return found
+
+
+def _children(pid: int) -> list[int]:
+    children: list[int] = []
+    try:
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{thread}/children", "rb", buffering=0) as file:
+                raw = file.read(1 << 20)
+            children += [int(child) for child in raw.split()]
+    except (FileNotFoundError, ProcessLookupError):
+        if not os.path.exists(f"/proc/self/task/{os.getpid()}/children"):
+            return [process.pid for process in everyone() if process.ppid == pid]
+    return children
+
+
+def everyone() -> Iterator[Process]:
+    """Every process of the machine that /proc shows."""
+    for name in os.listdir("/proc"):
+        if name.isdigit() and (process := look(int(name))) is not None:
+            yield process
+
+
+def marked(task_id: str) -> list[Process]:
+    """What a task whose runner is dead has left: all that carry its mark, and their descendants.
+
+    A process that cleared its environment and lost its marked parent is not found. Only a cgroup knows it.
+    """
+    mark = f"{MARK}={task_id}".encode()
+    found: dict[int, Process] = {}
+    for process in everyone():
+        if process.alive and process.pid not in found and _environment_holds(process.pid, mark):
+            found[process.pid] = process
+            found.update({below.pid: below for below in descendants(process.pid) if below.alive})
+    found.pop(os.getpid(), None)
+    return list(found.values())
+
+
+def _environment_holds(pid: int, mark: bytes) -> bool:
+    try:
+        with open(f"/proc/{pid}/environ", "rb", buffering=0) as file:
+            data = b""
+            while chunk := file.read(1 << 16):
+                data += chunk
+    except OSError:
+        return False
+    return mark in data.split(b"\0")

@@ -1,0 +1,112 @@
+"""How a task is stopped: polite signal to the whole tree, grace, SIGKILL until nobody is left, receipt.
+
+The polite signal goes to every process, not to the first alone: a shell that waits for its command does not
+run its trap before the command ends. Who forks after the scan gets it not, and is killed with the rest.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from task_runner.errors import Damaged
+from task_runner.lib import signals, tree
+from task_runner.lib.clock import Clock, stamp
+from task_runner.lib.process import Process, descendants
+from task_runner.lib.taskdir import AttemptDirectory, read_control
+from task_runner.model.spec import Spec
+from task_runner.model.status import ProcessNote, Receipt
+
+#: how many processes a receipt lists by name
+LISTED = 20
+#: seconds between two rounds of SIGKILL
+KILL_INTERVAL = 0.02
+#: seconds of SIGKILL after which whoever lives cannot be killed
+GIVE_UP = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class StopOrder:
+    """What was asked for."""
+
+    #: "stop", "timeout" or "leftovers"
+    reason: str
+    signal: int
+    grace: float
+
+
+def read_order(directory: AttemptDirectory, spec: Spec) -> StopOrder:
+    """The order of a stop request: the spec's words, or what stop.json says instead."""
+    number, grace = signals.parse(spec.stop_signal), spec.grace_seconds
+    try:
+        asked = json.loads(read_control(directory.stop))
+        number = signals.parse(asked.get("signal") or spec.stop_signal)
+        wish = asked.get("graceSeconds")
+        grace = grace if wish is None else max(0.0, float(wish))
+    except (OSError, ValueError, TypeError, AttributeError, Damaged):
+        pass  # none is there, or it makes no sense: the spec holds
+    return StopOrder("stop", number, grace)
+
+
+@dataclass(slots=True)
+class Stop:
+    """A stop under way."""
+
+    root: int
+    clock: Clock
+    order: StopOrder
+    requested_at: str = ""
+    kill_at: float = 0.0
+    _killing_since: float | None = None
+    _signalled: dict[tuple[int, int], ProcessNote] = field(default_factory=dict)
+    _killed: dict[tuple[int, int], ProcessNote] = field(default_factory=dict)
+
+    def begin(self) -> None:
+        """Send the polite signal."""
+        self.requested_at = stamp(self.clock.time())
+        self.kill_at = self.clock.monotonic() + self.order.grace
+        _note(self._signalled, tree.signal_all(descendants(self.root), self.order.signal))
+        # whoever is stopped (paused, or by itself) could not act on the signal, unless it was SIGKILL
+        tree.thaw(self.root)
+
+    def hasten(self, order: StopOrder) -> None:
+        """A second request while the first is under way can only shorten the grace."""
+        self.kill_at = min(self.kill_at, self.clock.monotonic() + order.grace)
+
+    def press(self) -> bool:
+        """Kill, if the grace is over; False once it is plain that killing does not help."""
+        now = self.clock.monotonic()
+        if now < self.kill_at:
+            return True
+        if self._killing_since is None:
+            self._killing_since = now
+        _note(self._killed, tree.kill(self.root))
+        self.kill_at = now + KILL_INTERVAL
+        return now - self._killing_since < GIVE_UP
+
+    def receipt(self) -> Receipt:
+        """What was done, and who is left."""
+        survivors = [each.note for each in descendants(self.root) if each.alive]
+        return Receipt(
+            reason=self.order.reason,
+            signal=signals.name_of(self.order.signal),
+            grace_seconds=self.order.grace,
+            requested_at=self.requested_at,
+            finished_at=stamp(self.clock.time()),
+            signalled=list(self._signalled.values())[:LISTED],
+            signalled_count=len(self._signalled),
+            killed=list(self._killed.values())[:LISTED],
+            killed_count=len(self._killed),
+            survivors=survivors[:LISTED],
+        )
+
+
+def _note(notes: dict[tuple[int, int], ProcessNote], processes: Iterable[Process]) -> None:
+    notes.update({(each.pid, each.start_time): each.note for each in processes})
+
+
+def clear_remains(remains: list[Process]) -> list[Process]:
+    """Kill what a dead runner left (found by its mark); returns those that were reached."""
+    return tree.signal_all(remains, signal.SIGKILL)

@@ -1,0 +1,164 @@
+"""The directory of a task: which file stands where, and how each is opened safely.
+
+    <id>/               0700
+      spec.json         what to run
+      lock              see lib/lock.py
+      status.json       see lib/statusfile.py
+      output.log        what the commands wrote
+      stop.json         how to stop, if a request says otherwise than the spec
+      work/             the working directory
+      attempts/2/…      lock, status.json, output.log and stop.json of a second attempt, and so on
+
+The first attempt's files stand at the top, where a person looks.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import shutil
+import stat
+
+from task_runner.errors import Damaged
+
+#: no control file is larger; whatever is, is not ours
+MAX_CONTROL_BYTES = 16 * 1024 * 1024
+
+
+class AttemptDirectory:
+    """Where one attempt of a task keeps its files."""
+
+    __slots__ = ("attempt", "task", "path", "spec", "lock", "status", "output", "stop", "work")
+
+    def __init__(self, task: str, attempt: int) -> None:
+        self.attempt = attempt
+        #: the directory of the task
+        self.task = task
+        self.path = task if attempt == 1 else f"{task}/attempts/{attempt}"
+        self.spec = f"{task}/spec.json"
+        self.work = f"{task}/work"
+        self.lock = f"{self.path}/lock"
+        self.status = f"{self.path}/status.json"
+        self.output = f"{self.path}/output.log"
+        self.stop = f"{self.path}/stop.json"
+
+    def create(self) -> None:
+        """Make the directory; harmless where it exists."""
+        for path in (self.task, f"{self.task}/attempts", self.path) if self.attempt > 1 else (self.task,):
+            try:
+                os.mkdir(path, 0o700)
+            except FileExistsError:
+                pass
+        try:
+            os.mkdir(self.work, 0o700)
+        except FileExistsError:
+            pass
+
+
+class TaskDirectories:
+    """The directory that holds the directories of all tasks."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def attempt(self, task_id: str, attempt: int) -> AttemptDirectory:
+        return AttemptDirectory(f"{self.path}/{task_id}", attempt)
+
+    def ids(self) -> list[str]:
+        """The tasks that have a directory."""
+        return [name for name in os.listdir(self.path) if not name.startswith(".")]
+
+    def discard(self, task_id: str, attempt: int = 1) -> None:
+        """Make the directory of a task (or of one later attempt) disappear at once, then remove it.
+
+        A removal that is interrupted leaves a name with a dot, which `sweep` finishes.
+        """
+        source = self.attempt(task_id, attempt).path
+        target = f"{self.path}/.gone-{task_id}-{secrets.token_hex(4)}"
+        try:
+            os.rename(source, target)
+        except FileNotFoundError:
+            return
+        remove_tree(target)
+
+    def sweep(self) -> None:
+        """Finish the removals that a dead daemon began."""
+        for name in os.listdir(self.path):
+            if name.startswith(".gone-"):
+                remove_tree(f"{self.path}/{name}")
+
+
+def remove_tree(path: str) -> None:
+    """Remove a directory that a task could write to: modes it took away are given back first.
+
+    shutil.rmtree does not follow symbolic links and holds every directory by descriptor while it is in it.
+    """
+    try:
+        shutil.rmtree(path)
+    except FileNotFoundError:
+        return
+    except OSError:
+        for directory, _names, _files, fd in os.fwalk(path, follow_symlinks=False):
+            try:
+                os.fchmod(fd, 0o700)
+            except OSError:
+                continue
+            del directory
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def open_regular(path: str) -> int:
+    """Open a file to read, if it is a regular file and no link. Raises FileNotFoundError, Damaged, OSError.
+
+    O_NONBLOCK, because opening a FIFO to read would wait for a writer.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO):
+            raise Damaged(f"{os.path.basename(path)} is not a regular file") from None
+        raise
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise Damaged(f"{os.path.basename(path)} is not a regular file")
+    return fd
+
+
+def read_control(path: str) -> bytes:
+    """The content of a control file. Raises FileNotFoundError, Damaged, OSError."""
+    fd = open_regular(path)
+    try:
+        size = os.fstat(fd).st_size
+        if size > MAX_CONTROL_BYTES:
+            raise Damaged(f"{os.path.basename(path)} has {size} bytes")
+        data = b""
+        while len(data) < size and (chunk := os.read(fd, size - len(data))):
+            data += chunk
+        return data
+    finally:
+        os.close(fd)
+
+
+def write_control(path: str, data: bytes) -> None:
+    """Replace a control file as a whole: a reader sees the old one or the new one. Raises OSError."""
+    temporary = f"{path}.{os.getpid()}.tmp"
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(fd, data)
+    except OSError:
+        os.unlink(temporary)
+        raise
+    finally:
+        os.close(fd)
+    os.rename(temporary, path)
+
+
+def set_aside(path: str) -> str | None:
+    """Move a damaged file out of the way, keeping it; returns its new path, None where it is gone."""
+    target = f"{path}.damaged-{secrets.token_hex(4)}"
+    try:
+        os.rename(path, target)
+    except FileNotFoundError:
+        return None
+    return target

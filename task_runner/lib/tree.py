@@ -1,0 +1,46 @@
+"""A whole tree of processes: signalled, stopped, continued, killed.
+
+Without a cgroup a tree can only be scanned, and it changes while it is scanned. So every operation here is
+repeated by its caller until a scan finds nothing more to do. Freezing comes before killing: a stopped process
+cannot fork, so a fork storm is caught process by process instead of being chased.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterable
+
+from task_runner.lib import process
+from task_runner.lib.process import Process
+
+
+def signal_all(processes: Iterable[Process], number: int) -> list[Process]:
+    """Send one signal to each; returns those it reached."""
+    return [each for each in processes if each.alive and process.send(each, number)]
+
+
+def freeze(root: int, rounds: int = 100) -> list[Process]:
+    """SIGSTOP everything below ``root``, until a scan finds nobody who still runs; returns who was stopped."""
+    stopped: dict[tuple[int, int], Process] = {}
+    for _ in range(rounds):
+        fresh = [
+            each
+            for each in process.descendants(root)
+            if each.alive and (each.pid, each.start_time) not in stopped and each.state not in "Tt"
+        ]
+        if not fresh:
+            break
+        for each in signal_all(fresh, signal.SIGSTOP):
+            stopped[each.pid, each.start_time] = each
+    return list(stopped.values())
+
+
+def thaw(root: int) -> None:
+    """SIGCONT everything below ``root``."""
+    signal_all(process.descendants(root), signal.SIGCONT)
+
+
+def kill(root: int) -> list[Process]:
+    """SIGKILL everything below ``root`` that a scan finds; returns those it reached."""
+    freeze(root, rounds=20)
+    return signal_all(process.descendants(root), signal.SIGKILL)

@@ -1,0 +1,98 @@
+"""How an action becomes a child process of the runner.
+
+`process` is the command itself. Every other machine is a Python function that runs in a forked child of
+its own: it may crash, hang or import a large library without touching the runner.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from task_runner.errors import StartFailed
+
+#: signals that Python ignores and a command must find as the system sets them
+RESTORED = (signal.SIGPIPE, signal.SIGXFSZ)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Context:
+    """What an action may know of the task it belongs to."""
+
+    task_id: str
+    attempt: int
+    action_index: int
+    #: the task's working directory
+    work: str
+    #: the whole environment of the action, before what its parameters add
+    env: dict[str, str]
+    stdout: int
+    stderr: int
+    #: directory of the named locks that tasks of one daemon share
+    locks: str
+
+
+#: a machine written in Python: returns the exit code of the action
+Run = Callable[[Any, Context], int]
+
+
+def start_forked(run: Run, parameters: Any, context: Context) -> int:
+    """Run a machine in a forked child; returns its pid. Raises StartFailed."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    try:
+        pid = os.fork()
+    except OSError as error:
+        raise StartFailed(f"fork: {error.strerror}") from error
+    if pid == 0:
+        _become(run, parameters, context)
+    return pid
+
+
+def _become(run: Run, parameters: Any, context: Context) -> NoReturn:
+    code = 1
+    try:
+        _leave_runner(context)
+        code = run(parameters, context)
+    except SystemExit as error:
+        code = error.code if isinstance(error.code, int) else 1
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+    finally:
+        try:
+            sys.stdout.flush()
+            sys.stderr.flush()
+        finally:
+            os._exit(code & 0xFF)
+
+
+def _leave_runner(context: Context) -> None:
+    """Give up all that the child has of the runner: its session, signals, and above all its lock.
+
+    A child that kept the lock's descriptor would make a dead runner look alive.
+    """
+    os.setsid()
+    signal.set_wakeup_fd(-1)
+    for number in range(1, signal.NSIG):
+        try:
+            signal.signal(number, signal.SIG_DFL)
+        except (OSError, ValueError):
+            pass
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.dup2(context.stdout, 1)
+    os.dup2(context.stderr, 2)
+    os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    os.umask(0o022)
+    os.chdir(context.work)
+    os.environ.clear()
+    os.environ.update(context.env)
+    sys.stdout = open(1, "w", encoding="utf-8", errors="replace", buffering=1, closefd=False)
+    sys.stderr = open(2, "w", encoding="utf-8", errors="replace", buffering=1, closefd=False)

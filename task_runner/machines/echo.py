@@ -1,0 +1,89 @@
+"""The `echo` machine: carries out a script of `model.echo`, line by line.
+
+The lines after `cleanup` run whatever happened before them: the end of the script, a `return`, a `raise`,
+or a polite signal. Then the machine ends as it would have: with its exit code, or by that signal.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import time
+import urllib.parse
+from collections.abc import Sequence
+from types import FrameType
+from typing import Any
+
+from task_runner.machines.base import Context
+from task_runner.model.echo import Script, Statement, parse
+
+POLITE = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
+
+
+class _Stopped(BaseException):
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+
+def run(parameters: Any, context: Context) -> int:
+    """Carry out the script; returns its exit code."""
+    script = parse(parameters)
+    stopped_by: int | None = None
+    fault: Exception | None = None
+    code = 0
+    try:
+        _on_polite(_raise_stopped)
+        _hold(script, context.locks)
+        code = _carry_out(script.main)
+    except _Stopped as stop:
+        stopped_by = stop.number
+    except Exception as error:
+        fault = error
+    _on_polite(signal.SIG_IGN)  # whoever stops us twice waits for the cleanup, or for the grace to end
+    cleanup_code = _carry_out(script.cleanup)
+    if stopped_by is not None:
+        signal.signal(stopped_by, signal.SIG_DFL)
+        os.kill(os.getpid(), stopped_by)
+    if fault is not None:
+        raise fault
+    return code or cleanup_code
+
+
+def _on_polite(handler: Any) -> None:
+    for number in POLITE:
+        signal.signal(number, handler)
+
+
+def _raise_stopped(number: int, _frame: FrameType | None) -> None:
+    raise _Stopped(number)
+
+
+def _hold(script: Script, directory: str) -> None:
+    """Take the named locks, in one order for everybody so that no two scripts wait for each other."""
+    if not script.shared and not script.exclusive:
+        return
+    os.makedirs(directory, mode=0o700, exist_ok=True)
+    for name in sorted({*script.shared, *script.exclusive}):
+        mode = fcntl.LOCK_EX if name in script.exclusive else fcntl.LOCK_SH
+        # quoted, and never "." or "..": the name is the client's, the file is ours
+        path = os.path.join(directory, "use-" + urllib.parse.quote(name, safe="")[:240])
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, mode | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"waiting for {name}", flush=True)
+            fcntl.flock(fd, mode)  # held until this process ends
+
+
+def _carry_out(statements: Sequence[Statement]) -> int:
+    for statement in statements:
+        if statement.word == "sleep":
+            time.sleep(statement.number)
+        elif statement.word == "return":
+            return int(statement.number)
+        elif statement.word == "raise":
+            raise RuntimeError(statement.text or f"raised by line {statement.line}")
+        else:
+            print(statement.text, flush=True)
+    return 0

@@ -1,0 +1,86 @@
+"""The `process` machine: a command, started with posix_spawn.
+
+posix_spawn shares the runner's memory until the exec (vfork), so a start costs the same however much the
+runner holds; subprocess.Popen took 0.4 ms more of CPU for a command. What posix_spawn cannot do (change the
+directory) the runner does for itself around the call: it has one thread, and nothing else that cares.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from task_runner.errors import Damaged, StartFailed
+from task_runner.machines.base import RESTORED, Context
+from task_runner.model.codec import from_json
+from task_runner.model.spec import ProcessParameters
+
+
+def start(parameters: Any, context: Context) -> int:
+    """Start the command in a session of its own; returns its pid. Raises StartFailed."""
+    try:
+        wanted = from_json(ProcessParameters, parameters)
+    except Damaged as error:
+        raise StartFailed(str(error)) from None
+    if wanted.command:
+        argv = wanted.command
+    elif wanted.shell is not None:
+        argv = ["/bin/sh", "-c", wanted.shell]
+    else:
+        raise StartFailed("neither command nor shell is given")
+    env = {**context.env, **wanted.env}
+    stdin = _stdin(wanted.stdin)
+    try:
+        _enter(os.path.join(context.work, wanted.working_directory or ""))
+        return _spawn(argv, env, stdin, context)
+    finally:
+        os.chdir("/")
+        os.close(stdin)
+
+
+def _enter(directory: str) -> None:
+    try:
+        os.chdir(directory)
+    except OSError as error:
+        raise StartFailed(f"workingDirectory {directory}: {error.strerror}") from error
+
+
+def _spawn(argv: list[str], env: dict[str, str], stdin: int, context: Context) -> int:
+    program = _find(argv[0], env.get("PATH", os.defpath))
+    actions = [
+        (os.POSIX_SPAWN_DUP2, stdin, 0),
+        (os.POSIX_SPAWN_DUP2, context.stdout, 1),
+        (os.POSIX_SPAWN_DUP2, context.stderr, 2),
+    ]
+    mask = os.umask(0o022)
+    try:
+        return os.posix_spawn(
+            program, argv, env, file_actions=actions, setsid=True, setsigmask=(), setsigdef=RESTORED
+        )
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise StartFailed(f"{argv[0]}: {reason}") from error
+    finally:
+        os.umask(mask)
+
+
+def _find(program: str, path: str) -> str:
+    """The program by the task's own PATH; posix_spawnp would search by the runner's."""
+    if "/" in program:
+        return program
+    for directory in path.split(os.pathsep):
+        candidate = os.path.join(directory or ".", program)
+        if os.access(candidate, os.X_OK) and os.path.isfile(candidate):
+            return candidate
+    raise StartFailed(f"{program}: no such program in {path}")
+
+
+def _stdin(text: str | None) -> int:
+    """A descriptor to read ``text`` from: memory, not a pipe, so that nobody has to feed it."""
+    if not text:
+        return os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    fd = os.memfd_create("stdin")
+    with open(fd, "wb", closefd=False) as file:
+        file.write(text.encode())
+    os.lseek(fd, 0, os.SEEK_SET)
+    return fd

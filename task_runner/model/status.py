@@ -1,0 +1,136 @@
+"""What happened to a task, as its runner writes it into status.json (format 1).
+
+Stamps are strings, ISO 8601 in UTC with a Z. Durations and ages are seconds. What is not known is None.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from task_runner.model.state import Outcome, State
+
+#: the version of status.json and of the lock file that this code writes
+FORMAT = 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Identity:
+    """A process that cannot be mistaken for another: pids are used again, these three together are not."""
+
+    pid: int
+    #: field 22 of /proc/PID/stat: clock ticks since boot
+    start_time: int
+    #: /proc/sys/kernel/random/boot_id
+    boot_id: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Usage:
+    """What the kernel counted for processes that have been waited for (getrusage)."""
+
+    cpu_seconds: float = 0.0
+    user_seconds: float = 0.0
+    system_seconds: float = 0.0
+    #: the largest single process; none if it was no larger than the runner that started it
+    max_rss_bytes: int | None = None
+    #: what really went to or came from a disk
+    read_bytes: int = 0
+    written_bytes: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ProcessNote:
+    """One process that a stop had to do with."""
+
+    pid: int
+    command: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Receipt:
+    """What a stop did. The lists hold at most 20 processes each, the counts hold all."""
+
+    #: "stop" (asked for), "timeout", "leftovers" (the command had ended and left these behind), or
+    #: "runner died" (cleared by the daemon)
+    reason: str
+    #: the polite signal and the seconds until SIGKILL; none where there was no polite signal
+    signal: str | None = None
+    grace_seconds: float | None = None
+    requested_at: str | None = None
+    finished_at: str | None = None
+    signalled: list[ProcessNote] = field(default_factory=list)
+    signalled_count: int = 0
+    killed: list[ProcessNote] = field(default_factory=list)
+    killed_count: int = 0
+    #: still there when the runner gave up (a process the kernel does not let die)
+    survivors: list[ProcessNote] = field(default_factory=list)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ActionStatus:
+    """What happened to one action."""
+
+    index: int
+    machine: str
+    name: str | None = None
+    #: pending, running or exited
+    state: str = "pending"
+    exit_code: int | None = None
+    #: the signal that ended it, by name
+    signal: str | None = None
+    #: why it could not be started
+    error: str | None = None
+    started_at: str | None = None
+    finished_at: str | None = None
+    #: its first process
+    process: Identity | None = None
+    usage: Usage | None = None
+    #: where in output.log its output begins and ends
+    output_start: int | None = None
+    output_end: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Heartbeat:
+    """A sign of life. The monotonic clock decides; the stamp is for people."""
+
+    at: str
+    #: CLOCK_MONOTONIC of this boot: neither a changed wall clock nor a suspended machine ages it
+    monotonic: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Output:
+    """What has been written so far."""
+
+    bytes: int = 0
+    sha256: str | None = None
+    gaps: list[Any] = field(default_factory=list)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Status:
+    """status.json."""
+
+    format: int = FORMAT
+    task_id: str
+    attempt: int = 1
+    runner: Identity
+    state: State
+    outcome: Outcome | None = None
+    #: of the action that decided the outcome
+    exit_code: int | None = None
+    signal: str | None = None
+    error: str | None = None
+    #: -1 before the first
+    current_action_idx: int = -1
+    actions: list[ActionStatus] = field(default_factory=list)
+    started_at: str | None = None
+    finished_at: str | None = None
+    heartbeat: Heartbeat
+    paused_at: str | None = None
+    paused_seconds: float = 0.0
+    usage: Usage | None = None
+    output: Output = field(default_factory=Output)
+    receipt: Receipt | None = None
