@@ -2,6 +2,7 @@
 
     TaskRunnerError
     ├── InvalidRequest      what was asked makes no sense; carries a list of FieldError
+    │   └── TooLarge        the body is larger than allowed
     ├── NotFound            no such task
     ├── Conflict            it exists, but not in a state that allows this
     ├── StorageFull         it could not be kept, so it was not accepted
@@ -51,6 +52,10 @@ class InvalidRequest(TaskRunnerError):
     def at(cls, field: str, message: str) -> InvalidRequest:
         """The common case: one field, one fault."""
         return cls(fields=[FieldError(field, message)])
+
+
+class TooLarge(InvalidRequest):
+    """The request body is larger than allowed."""
 
 
 class NotFound(TaskRunnerError):

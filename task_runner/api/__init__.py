@@ -1,0 +1,1 @@
+"""HTTP. star_app.py puts everything together."""

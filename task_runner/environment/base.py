@@ -80,6 +80,9 @@ class Environment(Protocol):
     def stop(self, task_id: str, attempt: int, signal: str | None, grace: float | None) -> bool:
         """Have the runner stop its task; None means as the spec says. False if there is no runner."""
 
+    def abandon(self, task_id: str, attempt: int) -> bool:
+        """Kill a runner that does not answer; what its task has left is then `clear`ed. False if there is none."""
+
     def pause(self, task_id: str, attempt: int) -> bool:
         """Have the runner freeze its task. False if there is no runner."""
 

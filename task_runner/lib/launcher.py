@@ -18,6 +18,7 @@ import fcntl
 import gc
 import json
 import os
+import resource
 import signal
 import socket
 import sys
@@ -43,11 +44,14 @@ def encode_request(task_id: str, attempt: int, directory: str, spec_json: bytes,
 
 
 def main(argv: list[str]) -> NoReturn:
-    """Fork runners until the daemon goes. Argument: the path of launcher.lock."""
+    """Fork runners until the daemon goes. Arguments: the path of launcher.lock; how many files a task may open."""
     parent = os.getppid()
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:
         sys.exit(0)  # the daemon went before it could be watched
+    # the daemon needs a descriptor for every runner and has raised its own limit; commands get the usual one
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(int(argv[2]), hard), hard))
     os.umask(0o077)
     os.chdir("/")
     held = os.open(argv[1], os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
@@ -59,7 +63,7 @@ def main(argv: list[str]) -> NoReturn:
     gc.disable()
     gc.freeze()
     daemon = socket.socket(fileno=0)
-    with daemon.makefile("rb", buffering=1 << 18) as requests:
+    with open(0, "rb", buffering=1 << 18, closefd=False) as requests:
         _serve(requests, daemon, held)
     sys.exit(0)
 

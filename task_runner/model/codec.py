@@ -30,16 +30,17 @@ def to_json(value: Any) -> Any:
         return [to_json(item) for item in value]
     if isinstance(value, dict):
         return {key: to_json(item) for key, item in value.items()}
-    return {key: to_json(getattr(value, name)) for name, key in _names(type(value))}
+    return {key: to_json(getattr(value, name)) for name, key in _names(typing.cast("Any", type(value)))}
 
 
 def from_json(cls: type[T], data: Any) -> T:
     """The record of ``cls`` that ``data`` describes. Raises Damaged with the path of what does not fit."""
-    return typing.cast("T", _reader(cls)(data, cls.__name__))
+    reader: Any = _reader(typing.cast("Any", cls))
+    return typing.cast("T", reader(data, cls.__name__))
 
 
 @functools.cache
-def _names(cls: type[Any]) -> list[tuple[str, str]]:
+def _names(cls: Any) -> list[tuple[str, str]]:
     return [(field.name, camel(field.name)) for field in dataclasses.fields(cls)]
 
 

@@ -17,6 +17,8 @@ Name = Annotated[str, Limit(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f
 Seconds = Annotated[float, Limit(gt=0, le=10 * 365 * 86_400)]
 Grace = Annotated[float, Limit(ge=0, le=86_400)]
 SignalName = Annotated[str, Limit(pattern=r"^SIG[A-Z0-9]{2,10}$")]
+TagKey = Annotated[str, Limit(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f=]+$")]
+TagValue = Annotated[str, Limit(max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
 VariableName = Annotated[str, Limit(min_length=1, max_length=1000, pattern=r"^[^\x00=]+$")]
 
 
@@ -51,9 +53,7 @@ class Spec:
     #: seconds between the polite signal and SIGKILL
     grace_seconds: Grace = 10.0
     #: for filters: short keys and values
-    tags: Annotated[dict[Name, Annotated[str, Limit(max_length=200)]], Limit(max_length=50)] = field(
-        default_factory=dict
-    )
+    tags: Annotated[dict[TagKey, TagValue], Limit(max_length=50)] = field(default_factory=dict)
     #: for the client, kept and given back as it is
     metadata: dict[str, Any] | None = None
 

@@ -126,7 +126,7 @@ def reachable(state: State) -> frozenset[State]:
     if state is State.UNKNOWN:
         return frozenset(State) - {State.UNKNOWN}
     found: set[State] = set()
-    todo = [state]
+    todo: list[State] = [state]
     while todo:
         for event, target in TRANSITIONS.get(todo.pop(), {}).items():
             if event is not Event.RETRY and target not in found:

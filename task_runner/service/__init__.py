@@ -1,0 +1,1 @@
+"""What there is to decide: accepting, queueing, believing, remembering."""

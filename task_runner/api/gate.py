@@ -1,0 +1,156 @@
+"""The gate: every request passes it before routing, and is refused unless there is a reason to let it in.
+
+Against strangers: a token, in constant time. Against a browser that a stranger controls: the Host must be ours
+(DNS rebinding), an Origin must be our own (cross-site requests), a write must be JSON (forms cannot send it).
+Against floods: a limit on the body, counted while it arrives.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import ipaddress
+import os
+import secrets
+import socket
+from collections.abc import Iterable
+
+from starlette.datastructures import Headers
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from task_runner.api.problem import problem
+from task_runner.errors import Refused, TooLarge
+from task_runner.lib.taskdir import read_control
+
+#: what anybody may ask for
+OPEN_PATHS = frozenset({"/health"})
+_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+def admin_token(path: str) -> str:
+    """The token of the state directory, made at first start. Raises Refused."""
+    if os.path.lexists(path):
+        return _read_token(path)
+    token = secrets.token_urlsafe(32)
+    # complete before it has its name: a crash in between leaves no empty token
+    fresh = f"{path}.{os.getpid()}"
+    fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    with os.fdopen(fd, "w") as file:
+        file.write(token + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    os.rename(fresh, path)
+    return token
+
+
+def _read_token(path: str) -> str:
+    token = read_control(path).decode("ascii", "replace").strip()
+    if len(token) < 16:
+        raise Refused(f"{path} holds no usable token; remove it to have a new one made")
+    if os.stat(path).st_mode & 0o077:
+        raise Refused(f"{path} can be read by others: chmod 600 it, or remove it to have a new one made")
+    return token
+
+
+class Gate:
+    """ASGI middleware. ``token`` None: whoever can connect is let in (loopback and Unix sockets alone)."""
+
+    def __init__(
+        self, app: ASGIApp, *, token: str | None, allowed_hosts: Iterable[str], max_body_bytes: int
+    ) -> None:
+        self._app = app
+        self._token = None if token is None else hashlib.sha256(token.encode()).digest()
+        self._hosts = {"localhost", socket.gethostname().lower(), *(host.lower() for host in allowed_hosts)}
+        self._max_body = max_body_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        refusal = self._check(scope)
+        if refusal is not None:
+            await refusal(scope, receive, send)
+            return
+        await self._app(scope, self._counted(receive), send)
+
+    def _check(self, scope: Scope) -> Response | None:
+        headers = Headers(scope=scope)
+        if not self._is_own_host(scope, headers.get("host", "")):
+            return problem(
+                421, f"this daemon does not answer to the name {headers.get('host', '')[:100]!r} (allowed_hosts)"
+            )
+        if not _is_own_origin(headers):
+            return problem(403, "requests from pages of other sites are refused")
+        if scope["path"] in OPEN_PATHS:
+            return None
+        if not self._may_enter(scope, headers):
+            refusal = problem(401, "a token is needed: Authorization: Bearer …; it stands in <state>/token")
+            refusal.headers["WWW-Authenticate"] = 'Bearer realm="task-runner"'
+            return refusal
+        return self._check_body(scope["method"], headers)
+
+    def _is_own_host(self, scope: Scope, host: str) -> bool:
+        if scope.get("server") is not None and scope["server"][1] is None:
+            return True  # a Unix socket: no name has led here
+        name = host.rsplit(":", 1)[0] if host.rfind(":") > host.rfind("]") else host
+        try:
+            ipaddress.ip_address(name.strip("[]"))
+        except ValueError:
+            return name.lower().rstrip(".") in self._hosts
+        return True  # an address is nobody's to rebind
+
+    def _may_enter(self, scope: Scope, headers: Headers) -> bool:
+        if self._token is None:
+            return _is_local(scope)
+        scheme, _, given = headers.get("authorization", "").partition(" ")
+        if scheme.lower() != "bearer":
+            return False
+        return hmac.compare_digest(hashlib.sha256(given.strip().encode()).digest(), self._token)
+
+    def _check_body(self, method: str, headers: Headers) -> Response | None:
+        if method in _SAFE_METHODS:
+            return None
+        length = headers.get("content-length", "")
+        if length.isdigit() and int(length) > self._max_body:
+            return problem(413, self._too_large())
+        if headers.get("content-encoding", "identity").lower() != "identity":
+            return problem(415, "compressed bodies are not taken: leave out Content-Encoding")
+        kind = headers.get("content-type", "").split(";")[0].strip().lower()
+        has_body = length not in ("", "0") or "transfer-encoding" in headers
+        if (has_body or kind) and kind != "application/json" and not kind.endswith("+json"):
+            return problem(415, f"a body must be application/json, this is {kind[:80] or 'not said to be anything'}")
+        return None
+
+    def _too_large(self) -> str:
+        return f"the body is larger than {self._max_body} bytes (max_body_bytes)"
+
+    def _counted(self, receive: Receive) -> Receive:
+        left = self._max_body
+
+        async def counted() -> Message:
+            nonlocal left
+            message = await receive()
+            left -= len(message.get("body", b""))
+            if left < 0:
+                raise TooLarge(self._too_large())
+            return message
+
+        return counted
+
+
+def _is_local(scope: Scope) -> bool:
+    client = scope.get("client")
+    if not client or not client[0]:
+        return True  # a Unix socket
+    try:
+        return ipaddress.ip_address(client[0]).is_loopback
+    except ValueError:
+        return client[0] == "testclient"
+
+
+def _is_own_origin(headers: Headers) -> bool:
+    if headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
+        return False
+    origin = headers.get("origin")
+    return origin is None or origin.split("://", 1)[-1].lower() == headers.get("host", "").lower()

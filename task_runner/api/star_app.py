@@ -1,0 +1,93 @@
+"""The composition root: settings, store, environment, service, routes and gate become one application.
+
+    python -m gunicorn -k uvicorn_worker.UvicornWorker 'task_runner.api.star_app:create_app()'
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+
+from task_runner.api import binds, problem, v1
+from task_runner.api.follow import GrowthWatch
+from task_runner.api.gate import Gate, admin_token
+from task_runner.api.metrics import Metrics
+from task_runner.api.streams import Streams
+from task_runner.environment.multiprocess import MultiprocessEnvironment
+from task_runner.errors import TaskRunnerError
+from task_runner.lib.clock import SystemClock
+from task_runner.lib.statedir import StateDirectory
+from task_runner.lib.taskdir import write_control
+from task_runner.service import settings as settings_module
+from task_runner.service.settings import Settings
+from task_runner.service.store import Store
+from task_runner.service.tasks import TaskService
+
+log = logging.getLogger(__name__)
+
+
+def create_app(settings: Settings | None = None) -> Starlette:
+    """The application of one state directory. Nothing is started before its lifespan begins."""
+    chosen = settings or settings_module.load()
+    os.umask(0o077)
+    state = StateDirectory(chosen.state_dir)
+    state.create()
+    token = None if chosen.auth == "none" else admin_token(state.token)
+    gate = Middleware(
+        Gate, token=token, allowed_hosts=chosen.allowed_hosts, max_body_bytes=chosen.max_body_bytes
+    )
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        async with _running(app, chosen, state):
+            yield
+
+    return Starlette(
+        routes=v1.routes,
+        middleware=[gate],
+        lifespan=lifespan,
+        exception_handlers={
+            TaskRunnerError: problem.on_known,
+            HTTPException: problem.on_http,
+            Exception: problem.on_unknown,
+        },
+    )
+
+
+@asynccontextmanager
+async def _running(app: Starlette, settings: Settings, state: StateDirectory) -> AsyncIterator[None]:
+    addresses = binds.listening()
+    binds.check(addresses, settings)
+    held = await asyncio.to_thread(state.hold, settings.lock_patience_seconds)
+    environment = MultiprocessEnvironment(state, heartbeat_seconds=settings.heartbeat_seconds)
+    service = TaskService(settings, Store(state.database), environment, SystemClock())
+    growth, streams = GrowthWatch(), Streams(settings.max_streams)
+    try:
+        await service.start()
+        growth.open()
+        streams.close_on_signals()
+        app.state.service, app.state.growth, app.state.streams = service, growth, streams
+        app.state.metrics = Metrics(service)
+        _tell_address(state, addresses, settings)
+        log.info("ready in %s", state.path, extra={"action": "ready"})
+        yield
+    finally:
+        streams.closing.set()
+        growth.close()
+        await service.stop_serving()
+        os.close(held)
+
+
+def _tell_address(state: StateDirectory, addresses: list[str], settings: Settings) -> None:
+    """Write where clients on this machine find the daemon."""
+    url = binds.url(addresses, settings)
+    if url is not None:
+        write_control(state.address, json.dumps({"url": url, "pid": os.getpid()}).encode() + b"\n")

@@ -1,0 +1,165 @@
+"""The book: the tasks that are not over, in memory, and the way every change of any task takes.
+
+A change goes to stable storage first; then it is true for this daemon; then it is told. So nothing that was
+said of a task can be unsaid by a crash.
+
+**Full disk.** The store may refuse a change. A request is then refused. But what a runner reports has happened,
+and its status file is there: that file is brought to stable storage in place of the store's row, the change
+becomes true, and the row follows when there is space.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from task_runner.errors import StorageFull, TaskRunnerError
+from task_runner.lib.clock import Clock, stamp
+from task_runner.model.codec import to_json
+from task_runner.service import store as statements
+from task_runner.service.events import Hub
+from task_runner.service.store import Op, Store, StoredEvent
+from task_runner.service.task import Record, Task
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What is now known of a task."""
+
+    task: Task
+    record: Record
+
+
+class Book:
+    """Active tasks by id, and how they change."""
+
+    def __init__(self, store: Store, hub: Hub, clock: Clock) -> None:
+        self.store = store
+        self.hub = hub
+        self.clock = clock
+        self.active: dict[str, Task] = {}
+        #: called with every task that is over
+        self.on_final: list[Callable[[Task], None]] = []
+        #: what the store last refused, until it takes changes again
+        self.storage_error: str | None = None
+        self._waiters: dict[str, set[asyncio.Future[None]]] = {}
+        self._unsaved: list[Op] = []
+        self._seq = store.last_seq()
+        self._event_seq = store.last_event()
+
+    def resume_counting(self) -> None:
+        """Go on after the highest numbers in the store, which has got rows from elsewhere."""
+        self._seq = self.store.last_seq()
+
+    def next_seq(self) -> int:
+        self._seq += 1
+        return self._seq
+
+    def now(self) -> str:
+        return stamp(self.clock.time())
+
+    # -- changes
+
+    async def write(self, ops: list[Op]) -> None:
+        """Bring changes to the store. Raises StorageFull."""
+        try:
+            await self.store.write(ops)
+        except TaskRunnerError as error:
+            self.storage_error = str(error)
+            raise
+        if not self._unsaved:
+            self.storage_error = None
+
+    async def accept(self, task: Task, more: Iterable[Op] = ()) -> None:
+        """Keep a new task; from then on it exists. Raises StorageFull: then it does not."""
+        event = self._event(task, task.record)
+        await self.write([statements.insert(task), statements.keep_event(event), *more])
+        self.active[task.id] = task
+        self.hub.publish(event)
+
+    async def note(self, changes: list[Change], make_durable: Callable[[Task], None]) -> None:
+        """Take in what the environment showed."""
+        events = [self._event(change.task, change.record) for change in changes]
+        ops = [statements.save(change.task.id, change.record) for change in changes]
+        ops += [statements.keep_event(event) for event in events]
+        try:
+            await self.write(ops)
+        except TaskRunnerError:
+            for change in changes:
+                if change.record.outcome is not None:
+                    make_durable(change.task)
+            self._unsaved += ops
+        for change, event in zip(changes, events, strict=True):
+            change.task.record = change.record
+            self._told(change.task, event)
+
+    async def end_unstarted(self, task: Task, record: Record) -> None:
+        """End a task that has no runner. Raises StorageFull: then it has not ended."""
+        event = self._event(task, record)
+        await self.write([statements.save(task.id, record), statements.keep_event(event)])
+        task.record = record
+        self._told(task, event)
+
+    async def mark(self, task: Task) -> None:
+        """Tell that the mark `stalled` was set or taken away."""
+        event = self._event(task, task.record)
+        try:
+            await self.write([statements.keep_event(event)])
+        except TaskRunnerError:
+            return
+        self.hub.publish(event)
+
+    async def save_pending(self) -> None:
+        """Try again to store what the store refused."""
+        if self._unsaved:
+            ops, self._unsaved = self._unsaved, []
+            try:
+                await self.write(ops)
+            except StorageFull:
+                self._unsaved = ops + self._unsaved
+
+    def _told(self, task: Task, event: StoredEvent) -> None:
+        self.hub.publish(event)
+        if task.final:
+            self.active.pop(task.id, None)
+            for waiter in self._waiters.pop(task.id, ()):
+                if not waiter.done():
+                    waiter.set_result(None)
+            for call in self.on_final:
+                call(task)
+
+    def _event(self, task: Task, record: Record) -> StoredEvent:
+        self._event_seq += 1
+        status = record.status
+        data: dict[str, Any] = {
+            "taskId": task.id,
+            "name": task.name,
+            "state": record.state.value,
+            "outcome": record.outcome and record.outcome.value,
+            "attempt": record.attempt,
+            "exitCode": status.exit_code if status else None,
+            "signal": status.signal if status else None,
+            "currentActionIdx": status.current_action_idx if status else -1,
+            "stalled": to_json(task.stall),
+        }
+        return StoredEvent(self._event_seq, task.id, self.now(), data)
+
+    # -- waiting
+
+    async def wait(self, task_id: str, timeout: float) -> None:
+        """Return when the task is over, or after ``timeout`` seconds."""
+        if task_id not in self.active:
+            return
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiters.setdefault(task_id, set()).add(waiter)
+        try:
+            await asyncio.wait_for(waiter, timeout)
+        except TimeoutError:
+            pass
+        finally:
+            self._waiters.get(task_id, set()).discard(waiter)

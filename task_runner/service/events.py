@@ -1,0 +1,61 @@
+"""The hub: whoever wants to hear of changes gets each, in order, once it is on stable storage."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from task_runner.service.store import StoredEvent
+
+#: a subscriber that lags behind by this many events is cut off; it resumes from the store
+MAX_LAG = 10_000
+
+
+class Subscription:
+    """One listener's queue. `overrun`: it was cut off, and has to resume from the store."""
+
+    def __init__(self, task_id: str | None, wake: asyncio.Event | None) -> None:
+        self.task_id = task_id
+        self._wake = wake
+        self._queue: asyncio.Queue[StoredEvent] = asyncio.Queue(MAX_LAG)
+        self.overrun = False
+
+    def push(self, event: StoredEvent) -> None:
+        if self.task_id in (None, event.task_id) and not self.overrun:
+            try:
+                self._queue.put_nowait(event)
+            except asyncio.QueueFull:
+                self.overrun = True
+            if self._wake is not None:
+                self._wake.set()
+
+    async def next(self) -> StoredEvent:
+        return await self._queue.get()
+
+    def drain(self) -> list[StoredEvent]:
+        """What has come since the last call."""
+        return [self._queue.get_nowait() for _ in range(self._queue.qsize())]
+
+
+class Hub:
+    """Passes events to all subscriptions."""
+
+    def __init__(self) -> None:
+        self._subscriptions: set[Subscription] = set()
+
+    def publish(self, event: StoredEvent) -> None:
+        for subscription in self._subscriptions:
+            subscription.push(event)
+
+    @contextmanager
+    def subscribe(
+        self, task_id: str | None = None, wake: asyncio.Event | None = None
+    ) -> Iterator[Subscription]:
+        """Listen to all tasks or to one. ``wake`` is set with every event, for who waits for other things too."""
+        subscription = Subscription(task_id, wake)
+        self._subscriptions.add(subscription)
+        try:
+            yield subscription
+        finally:
+            self._subscriptions.discard(subscription)

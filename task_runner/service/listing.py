@@ -1,0 +1,38 @@
+"""A page of tasks, from two places: the active ones in memory, the finished ones in the store."""
+
+from __future__ import annotations
+
+import asyncio
+
+from task_runner.service.book import Book
+from task_runner.service.store import Query
+from task_runner.service.task import Task
+
+
+async def list_tasks(book: Book, query: Query) -> list[Task]:
+    """The first ``query.limit`` tasks that match, in the order asked for."""
+    finished = [] if query.stalled else await asyncio.to_thread(book.store.finished, query)
+    # memory wins: a task that ended between the two looks is in both
+    active = {task.id: task for task in book.active.values() if _matches(task, query)}
+    both = [*active.values(), *(task for task in finished if task.id not in active)]
+    both.sort(key=lambda task: task.seq, reverse=query.newest_first)
+    return both[: query.limit]
+
+
+def _matches(task: Task, query: Query) -> bool:
+    record = task.record
+    return (
+        not task.deleted
+        and (not query.states or record.state.value in query.states)
+        and (not query.outcomes or (record.outcome is not None and record.outcome.value in query.outcomes))
+        and (query.stalled is None or query.stalled == (task.stall is not None))
+        and _comes_after(task.seq, query)
+        and all(tag in (f"{key}={value}" for key, value in task.tags.items()) for tag in query.tags)
+        and (not query.text or query.text.lower() in f"{task.id} {task.name or ''} {task.spec_json}".lower())
+    )
+
+
+def _comes_after(seq: int, query: Query) -> bool:
+    if query.after is None:
+        return True
+    return seq < query.after if query.newest_first else seq > query.after

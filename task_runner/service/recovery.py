@@ -1,0 +1,68 @@
+"""After a daemon's start: what has become of the tasks that an earlier daemon had in hand?
+
+Rule 1: the store says what was accepted, the directory says what was started.
+Rule 2: a task without a directory was not started. One with a directory but without a claim was about to be: its
+        launch is recalled, which either proves that it never happens or finds the runner that claimed it.
+Rule 3: until its runner has been examined, a task is `unknown`.
+
+What was going on is not redone but looked at, so it does not matter where the earlier daemon died.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+
+from task_runner.environment.base import Environment
+from task_runner.lib import failpoint
+from task_runner.model.state import State
+from task_runner.service.book import Book
+from task_runner.service.fsck import rebuild
+from task_runner.service.queue import Queue
+from task_runner.service.task import StopIntent, Task
+from task_runner.service.watch import Watch
+
+log = logging.getLogger(__name__)
+
+#: tasks examined between two chances for requests to be answered
+SLICE = 100
+
+
+async def recover(
+    book: Book, queue: Queue, watch: Watch, environment: Environment, remove: Callable[[Task], None]
+) -> None:
+    """Take up every task that was accepted and is not over."""
+    if book.store.set_aside:
+        count = await rebuild(book.store, environment)
+        log.warning("the store was damaged and has been rebuilt from %d task directories", count)
+        book.resume_counting()
+    launched = _load(book, queue, set(environment.known()), remove)
+    failpoint.reach("recover.loaded")
+    for start in range(0, len(launched), SLICE):
+        await watch.look([task.id for task in launched[start : start + SLICE]])
+        await asyncio.sleep(0)
+    adopted = sum(1 for task in launched if task.id in book.active and not task.waiting)
+    if launched:
+        log.info("%d tasks were under way, %d still are", len(launched), adopted, extra={"action": "recovered"})
+    queue.fill()
+
+
+def _load(book: Book, queue: Queue, known: set[str], remove: Callable[[Task], None]) -> list[Task]:
+    """Read the unfinished tasks; returns those that a runner may have."""
+    launched = []
+    for task in book.store.unfinished():
+        if task.final:
+            remove(task)
+            continue
+        if task.deleted and task.intent is None:
+            task.intent = StopIntent(requested_at=book.now())
+        book.active[task.id] = task
+        if task.waiting and task.id not in known:
+            queue.add(task)
+            continue
+        task.record = replace(task.record, state=State.UNKNOWN)
+        queue.adopt(task)
+        launched.append(task)
+    return launched

@@ -1,0 +1,95 @@
+"""Settings: from the environment (TASK_RUNNER_*), then from the TOML file that TASK_RUNNER_CONF names."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from task_runner.errors import Refused
+
+
+def default_state_dir() -> str:
+    """Where systemd says, else where the user's state belongs; root without systemd: /var/lib/task-runner."""
+    if given := os.environ.get("STATE_DIRECTORY"):
+        return given.split(":")[0]
+    if os.geteuid() == 0 and "XDG_STATE_HOME" not in os.environ:
+        return "/var/lib/task-runner"
+    return os.path.join(os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state"), "task-runner")
+
+
+class Settings(BaseSettings):
+    """Everything that can be set. The table in doc/settings.md is generated from here."""
+
+    model_config = SettingsConfigDict(env_prefix="TASK_RUNNER_", extra="ignore", frozen=True)
+
+    state_dir: str = Field(default_factory=default_state_dir, description="Where everything is kept.")
+    auth: Literal["token", "none"] = Field(
+        "token", description="`token`: every request needs one. `none`: only on loopback or a Unix socket."
+    )
+    allowed_hosts: list[str] = Field(
+        default_factory=list,
+        description="Host names that requests may be addressed to, beside localhost and the machine's own name.",
+    )
+    plain_http: bool = Field(
+        False, description="Allow a bind that is not loopback without TLS, because a proxy in front does TLS."
+    )
+    tls_certificate: str | None = Field(None, description="PEM file; with `tls_key` the server speaks HTTPS.")
+    tls_key: str | None = Field(None, description="PEM file of the key.")
+    max_running: int | None = Field(
+        None, ge=1, description="Tasks that may run at once; the rest is `pending`. Unset: no limit."
+    )
+    max_starting: int = Field(16, ge=1, description="Launches on their way at once.")
+    heartbeat_seconds: float = Field(10.0, gt=0, description="How often a runner shows that it lives.")
+    stalled_after_seconds: float = Field(
+        35.0, gt=0, description="A runner silent for this long is called stalled. More than three heartbeats."
+    )
+    scan_seconds: float = Field(10.0, gt=0, description="How often every active task is looked at unasked.")
+    keep_finished_seconds: float = Field(
+        14 * 86_400.0, gt=0, description="Finished tasks are removed after this time."
+    )
+    keep_finished_count: int = Field(1_000_000, ge=0, description="At most so many finished tasks are kept.")
+    keep_events_count: int = Field(1_000_000, ge=0, description="At most so many events are kept.")
+    idempotency_seconds: float = Field(86_400.0, gt=0, description="How long an idempotency key is remembered.")
+    max_body_bytes: int = Field(4 * 1024 * 1024, ge=1024, description="The largest request body taken.")
+    max_streams: int = Field(1000, ge=1, description="Output and event streams open at once.")
+    lock_patience_seconds: float = Field(
+        10.0, ge=0, description="How long to wait at start for an earlier daemon to let go of the state directory."
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        sources: list[PydanticBaseSettingsSource] = [init_settings, env_settings]
+        if path := os.environ.get("TASK_RUNNER_CONF"):
+            if not os.path.isfile(path):
+                raise Refused(f"TASK_RUNNER_CONF: there is no file {path}")
+            sources.append(TomlConfigSettingsSource(settings_cls, path))
+        return tuple(sources)
+
+
+def load(**given: Any) -> Settings:
+    """The settings in force. Raises Refused, which names the setting that is wrong."""
+    try:
+        settings = Settings(**{name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise Refused(f"settings: {faults}") from None
+    except ValueError as error:
+        raise Refused(f"settings: {error}") from None
+    if settings.stalled_after_seconds <= 2 * settings.heartbeat_seconds:
+        raise Refused("settings: stalled_after_seconds must be more than twice heartbeat_seconds")
+    return settings

@@ -1,0 +1,370 @@
+"""The store: what was accepted and what is known, in SQLite (WAL, synchronous=FULL).
+
+One thread writes. It takes everything that waits, commits it as one transaction, and then tells all who waited:
+a thousand clients share an fsync. Whoever awaits `write` and gets no error may rely on it after a power cut.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import queue
+import sqlite3
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from task_runner.errors import Damaged, Refused, StorageFull
+from task_runner.lib import failpoint
+from task_runner.lib.taskdir import set_aside
+from task_runner.model.codec import from_json, to_json
+from task_runner.service.task import Record, StopIntent, Task
+
+log = logging.getLogger(__name__)
+
+VERSION = 1
+_SCHEMA = """
+CREATE TABLE tasks (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,   -- so that a number is not used again after its row is removed
+    id TEXT NOT NULL UNIQUE,
+    state TEXT NOT NULL,
+    outcome TEXT,
+    name TEXT,
+    tags TEXT NOT NULL,              -- every tag as a line "key=value", with a line feed before and after
+    created_at TEXT NOT NULL,
+    finished_at TEXT,
+    deleted INTEGER NOT NULL DEFAULT 0,
+    stop TEXT,                       -- the stop that is wanted, if any
+    spec TEXT NOT NULL,
+    record TEXT NOT NULL
+);
+CREATE INDEX tasks_active ON tasks (seq) WHERE outcome IS NULL OR deleted;
+CREATE INDEX tasks_state ON tasks (state, seq);
+CREATE INDEX tasks_outcome ON tasks (outcome, seq);
+CREATE INDEX tasks_finished ON tasks (finished_at) WHERE outcome IS NOT NULL;
+CREATE TABLE keys (key TEXT PRIMARY KEY, task_id TEXT NOT NULL, digest TEXT NOT NULL, created_at TEXT NOT NULL);
+CREATE TABLE events (seq INTEGER PRIMARY KEY AUTOINCREMENT, task_id TEXT NOT NULL, at TEXT NOT NULL, data TEXT NOT NULL);
+CREATE INDEX events_task ON events (task_id, seq);
+"""
+
+#: one statement with its values
+Op = tuple[str, Sequence[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class StoredEvent:
+    """A change of a task's state, as it was told."""
+
+    seq: int
+    task_id: str
+    at: str
+    data: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Query:
+    """Which tasks to list. Empty means any."""
+
+    states: frozenset[str] = frozenset()
+    outcomes: frozenset[str] = frozenset()
+    tags: tuple[str, ...] = ()
+    text: str | None = None
+    #: True or False: only tasks that are, or are not, stalled; a finished one is not
+    stalled: bool | None = None
+    #: list what comes after this place in the order asked for
+    after: int | None = None
+    newest_first: bool = False
+    limit: int = 1000
+
+
+@dataclass(slots=True)
+class _Job:
+    ops: list[Op]
+    done: asyncio.Future[None] | None = None
+    loop: asyncio.AbstractEventLoop | None = None
+
+
+@dataclass(slots=True)
+class Store:
+    """The database of one state directory."""
+
+    path: str
+    #: where a damaged database was put, if one was found
+    set_aside: str | None = None
+    _jobs: queue.SimpleQueue[_Job | None] = field(default_factory=queue.SimpleQueue)
+    _thread: threading.Thread | None = None
+    _reader: sqlite3.Connection | None = None
+    _reading: threading.Lock = field(default_factory=threading.Lock)
+
+    # -- opening
+
+    def open(self) -> None:
+        """Open or make the database. One that is damaged is set aside. Raises Refused for a newer one."""
+        try:
+            writer = self._connect()
+        except sqlite3.OperationalError as error:
+            raise Refused(f"cannot open {self.path}: {error}") from error
+        except sqlite3.DatabaseError as error:
+            log.warning("%s is damaged (%s)", self.path, error)
+            self.set_aside = set_aside(self.path)
+            for extra in ("-wal", "-shm"):
+                set_aside(self.path + extra)
+            writer = self._connect()
+        self._reader = self._connect()
+        self._thread = threading.Thread(target=self._write_all, args=(writer,), name="store", daemon=True)
+        self._thread.start()
+
+    def _connect(self) -> sqlite3.Connection:
+        db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=30)
+        try:
+            db.execute("PRAGMA journal_mode=WAL")
+            db.execute("PRAGMA synchronous=FULL")
+            # after a burst the log file is kept for the next one, but not for ever
+            db.execute("PRAGMA journal_size_limit=67108864")
+            version = db.execute("PRAGMA user_version").fetchone()[0]
+            if version > VERSION:
+                raise Refused(f"{self.path} is of a newer version ({version}); this daemon knows {VERSION}")
+            if version == 0:
+                db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version={VERSION}; COMMIT;")
+        except BaseException:
+            db.close()
+            raise
+        return db
+
+    def close(self) -> None:
+        """Write what waits, then close."""
+        if self._thread is not None:
+            self._jobs.put(None)
+            self._thread.join()
+        if self._reader is not None:
+            self._reader.close()
+
+    # -- writing
+
+    async def write(self, ops: list[Op]) -> None:
+        """Make these changes, all or none, and bring them to stable storage. Raises StorageFull."""
+        loop = asyncio.get_running_loop()
+        job = _Job(ops, loop.create_future(), loop)
+        self._jobs.put(job)
+        assert job.done is not None
+        await job.done
+
+    def _write_all(self, db: sqlite3.Connection) -> None:
+        ended = False
+        while not ended:
+            jobs = []
+            job = self._jobs.get()
+            while job is not None:
+                jobs.append(job)
+                try:
+                    job = self._jobs.get_nowait()
+                except queue.Empty:
+                    break
+            ended = job is None
+            if jobs:
+                _settle(jobs, _commit(db, jobs))
+        db.close()
+
+    # -- reading
+
+    def _read(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
+        assert self._reader is not None
+        with self._reading:
+            return self._reader.execute(sql, values).fetchall()
+
+    def unfinished(self) -> Iterator[Task]:
+        """The tasks that are not over, and those that wait for their removal, in the order of acceptance."""
+        return map(_task, self._read(f"{_SELECT} WHERE outcome IS NULL OR deleted ORDER BY seq"))
+
+    def get(self, task_id: str) -> Task | None:
+        rows = self._read(f"{_SELECT} WHERE id = ? AND NOT deleted", (task_id,))
+        return _task(rows[0]) if rows else None
+
+    def ids_like(self, prefix: str, limit: int) -> list[str]:
+        """Ids that begin so. The prefix must be of characters that ids are made of."""
+        sql = "SELECT id FROM tasks WHERE id >= ? AND id < ? AND NOT deleted LIMIT ?"
+        return [row[0] for row in self._read(sql, (prefix, prefix + "~", limit))]
+
+    def finished(self, query: Query) -> list[Task]:
+        """A page of finished tasks."""
+        where, values = ["outcome IS NOT NULL", "NOT deleted"], list[Any]()
+        for column, wanted in (("state", query.states), ("outcome", query.outcomes)):
+            if wanted:
+                where.append(f"{column} IN ({','.join('?' * len(wanted))})")
+                values += wanted
+        for tag in query.tags:
+            where.append("instr(tags, ?)")
+            values.append(f"\n{tag}\n")
+        if query.text:
+            where.append("(instr(lower(id || ' ' || ifnull(name, '')), ?) OR instr(lower(spec), ?))")
+            values += [query.text.lower()] * 2
+        if query.after is not None:
+            where.append(f"seq {'<' if query.newest_first else '>'} ?")
+            values.append(query.after)
+        order = "DESC" if query.newest_first else "ASC"
+        sql = f"{_SELECT} WHERE {' AND '.join(where)} ORDER BY seq {order} LIMIT ?"
+        return [_task(row) for row in self._read(sql, (*values, query.limit))]
+
+    def counts(self) -> dict[str, int]:
+        """How many finished tasks there are, by outcome."""
+        sql = "SELECT outcome, count(*) FROM tasks WHERE outcome IS NOT NULL AND NOT deleted GROUP BY outcome"
+        return dict(self._read(sql))
+
+    def last_seq(self) -> int:
+        return self._highest("tasks")
+
+    def last_event(self) -> int:
+        return self._highest("events")
+
+    def _highest(self, table: str) -> int:
+        """The highest number ever given out, removed rows included."""
+        rows = self._read("SELECT seq FROM sqlite_sequence WHERE name = ?", (table,))
+        return int(rows[0][0]) if rows else 0
+
+    def key(self, key: str, since: str) -> tuple[str, str] | None:
+        """The task that a request with this idempotency key made, and the digest of that request."""
+        rows = self._read("SELECT task_id, digest FROM keys WHERE key = ? AND created_at >= ?", (key, since))
+        return rows[0] if rows else None
+
+    def events(self, after: int, task_id: str | None, limit: int) -> list[StoredEvent]:
+        """Events that came after this one, oldest first."""
+        where, values = ("seq > ?", [after]) if task_id is None else ("task_id = ? AND seq > ?", [task_id, after])
+        sql = f"SELECT seq, task_id, at, data FROM events WHERE {where} ORDER BY seq LIMIT ?"
+        return [StoredEvent(row[0], row[1], row[2], json.loads(row[3])) for row in self._read(sql, (*values, limit))]
+
+    def expired(self, before: str, keep: int, limit: int) -> list[str]:
+        """Finished tasks that ended before a stamp, or beyond the newest ``keep``."""
+        old = self._read(
+            "SELECT id FROM tasks WHERE outcome IS NOT NULL AND finished_at < ? ORDER BY finished_at LIMIT ?",
+            (before, limit),
+        )
+        excess = self._read("SELECT count(*) FROM tasks WHERE outcome IS NOT NULL")[0][0] - keep
+        if excess > 0:
+            old += self._read(
+                "SELECT id FROM tasks WHERE outcome IS NOT NULL ORDER BY finished_at LIMIT ?",
+                (min(excess, limit),),
+            )
+        return list(dict.fromkeys(row[0] for row in old))
+
+
+_SELECT = "SELECT seq, id, name, tags, deleted, stop, spec, record FROM tasks"
+
+
+def insert(task: Task) -> Op:
+    """The statement that accepts a task."""
+    record = task.record
+    return (
+        "INSERT INTO tasks VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0, NULL, ?, ?)",
+        (
+            task.seq,
+            task.id,
+            record.state.value,
+            record.outcome and record.outcome.value,
+            task.name,
+            tag_lines(task.tags),
+            record.created_at,
+            record.finished_at,
+            task.spec_json,
+            json.dumps(to_json(record)),
+        ),
+    )
+
+
+def save(task_id: str, record: Record) -> Op:
+    """The statement that notes what is known."""
+    return (
+        "UPDATE tasks SET state = ?, outcome = ?, finished_at = ?, record = ? WHERE id = ?",
+        (
+            record.state.value,
+            record.outcome and record.outcome.value,
+            record.finished_at,
+            json.dumps(to_json(record)),
+            task_id,
+        ),
+    )
+
+
+def save_intent(task_id: str, intent: StopIntent | None) -> Op:
+    return ("UPDATE tasks SET stop = ? WHERE id = ?", (intent and json.dumps(to_json(intent)), task_id))
+
+
+def hide(task_id: str) -> Op:
+    return ("UPDATE tasks SET deleted = 1 WHERE id = ?", (task_id,))
+
+
+def remove(task_id: str) -> list[Op]:
+    return [
+        ("DELETE FROM tasks WHERE id = ?", (task_id,)),
+        ("DELETE FROM events WHERE task_id = ?", (task_id,)),
+    ]
+
+
+def keep_key(key: str, task_id: str, digest: str, at: str) -> Op:
+    return ("INSERT OR REPLACE INTO keys VALUES (?, ?, ?, ?)", (key, task_id, digest, at))
+
+
+def drop_keys(before: str) -> Op:
+    return ("DELETE FROM keys WHERE created_at < ?", (before,))
+
+
+def keep_event(event: StoredEvent) -> Op:
+    return ("INSERT INTO events VALUES (?, ?, ?, ?)", (event.seq, event.task_id, event.at, json.dumps(event.data)))
+
+
+def tag_lines(tags: dict[str, str]) -> str:
+    return "".join(f"\n{key}={value}\n" for key, value in tags.items())
+
+
+def _task(row: Any) -> Task:
+    seq, task_id, name, tags, deleted, stop, spec, record = row
+    return Task(
+        id=task_id,
+        seq=seq,
+        spec_json=spec,
+        name=name,
+        tags=dict(line.split("=", 1) for line in tags.split("\n") if line),
+        record=from_json(Record, json.loads(record)),
+        intent=from_json(StopIntent, json.loads(stop)) if stop else None,
+        deleted=bool(deleted),
+    )
+
+
+def _commit(db: sqlite3.Connection, jobs: Iterable[_Job]) -> Exception | None:
+    """One transaction for all. Returns what went wrong; then nothing of it was done."""
+    try:
+        db.execute("BEGIN IMMEDIATE")
+        for job in jobs:
+            for sql, values in job.ops:
+                db.execute(sql, values)
+        failpoint.reach("store.before-commit")
+        db.execute("COMMIT")
+        failpoint.reach("store.after-commit")
+    except sqlite3.Error as error:
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+        log.warning("the store did not take a change: %s", error, extra={"action": "commit_failed"})
+        if isinstance(error, sqlite3.OperationalError):
+            return StorageFull(f"tasks.db: {error}")
+        return Damaged(f"tasks.db: {error}")
+    return None
+
+
+def _settle(jobs: list[_Job], error: Exception | None) -> None:
+    """Tell all who waited: one call into each event loop, not one a job."""
+
+    def tell() -> None:
+        for job in jobs:
+            if job.done is not None and not job.done.done():
+                if error is None:
+                    job.done.set_result(None)
+                else:
+                    job.done.set_exception(error)
+
+    loop = jobs[0].loop
+    assert loop is not None
+    try:
+        loop.call_soon_threadsafe(tell)
+    except RuntimeError:
+        pass  # the loop is closed: nobody waits any more

@@ -1,0 +1,87 @@
+"""A task as the service knows it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from task_runner.model.state import FINAL, WAITING, Outcome, State
+from task_runner.model.status import Receipt, Status
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Record:
+    """What is known of a task beside its spec; kept in the store as JSON."""
+
+    state: State
+    outcome: Outcome | None = None
+    attempt: int = 1
+    #: which surface it came in by: "v1", "cli", a dialect
+    origin: str = "v1"
+    created_at: str
+    finished_at: str | None = None
+    #: what its runner last said
+    status: Status | None = None
+    #: why it failed, or the evidence that it is lost
+    error: str | None = None
+    #: what the daemon did when the runner was dead
+    receipt: Receipt | None = None
+    #: files that were damaged, and where they were set aside
+    damage: str | None = None
+    #: the statuses of earlier attempts
+    previous: list[Status] = field(default_factory=list)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StopIntent:
+    """That somebody wants a task to end; kept, so that the next daemon wants it too."""
+
+    requested_at: str
+    signal: str | None = None
+    grace_seconds: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Stall:
+    """Why a live task is called stalled, since when, and for how long it has been so."""
+
+    reason: str
+    since: str
+
+
+@dataclass(slots=True)
+class Task:
+    """One task. Changed by the service alone, in its event loop's thread."""
+
+    id: str
+    #: place in the order of acceptance
+    seq: int
+    spec_json: str
+    name: str | None
+    tags: dict[str, str]
+    record: Record
+    intent: StopIntent | None = None
+    #: to be removed as soon as it is over, and hidden until then
+    deleted: bool = False
+
+    # Known to this daemon alone, found out anew by the next:
+    stall: Stall | None = None
+    #: when it was handed to the environment, on the monotonic clock
+    launched_at: float | None = None
+    #: the runner has been sent the intent
+    delivered: bool = False
+    #: what it waits for, if that is not the queue
+    pending_reason: str | None = None
+    #: an earlier try to launch it failed; not before this time (monotonic)
+    not_before: float = 0.0
+    #: how often launching it has been refused
+    refusals: int = 0
+    #: its ending is known and being stored
+    ending: bool = False
+
+    @property
+    def final(self) -> bool:
+        return self.record.state in FINAL
+
+    @property
+    def waiting(self) -> bool:
+        return self.record.state in WAITING

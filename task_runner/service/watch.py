@@ -1,0 +1,245 @@
+"""The watch: learns what became of the tasks that runners have in hand.
+
+News (the doorbell, a pidfd, the scan) says only "look at this task". All that is to be looked at is looked at in
+one go, and the changes found are stored in one transaction; news that comes meanwhile waits for the next go. So
+under load the work per task falls, and a bell rung twice costs one look.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable
+from dataclasses import replace
+
+from task_runner.environment.base import Environment, Sighting
+from task_runner.lib import failpoint
+from task_runner.lib.clock import stamp
+from task_runner.model.state import WAITING, Outcome, State
+from task_runner.model.status import Status
+from task_runner.service.book import Book, Change
+from task_runner.service.classify import Active, Ended, NotStarted, Vanished, classify, stall_reason
+from task_runner.service.queue import Queue
+from task_runner.service.task import Record, Stall, Task
+
+log = logging.getLogger(__name__)
+
+#: seconds after which a launch that nothing was heard of is looked into
+LAUNCH_PATIENCE = 15.0
+#: seconds beyond the grace after which a stalled runner is killed to get its task stopped
+STOP_PATIENCE = 30.0
+
+
+class Watch:
+    """Looks at active tasks and notes what it sees."""
+
+    def __init__(self, book: Book, environment: Environment, queue: Queue, *, scan: float, stalled: float) -> None:
+        self._book = book
+        self._environment = environment
+        self._queue = queue
+        self._scan_seconds = scan
+        self._stalled_after = stalled
+        self._news: set[str] = set()
+        self._wake = asyncio.Event()
+        self._suspects: dict[str, float] = {}  # task id: the pulse that was found too old at the last scan
+        self._burials: set[asyncio.Task[None]] = set()
+        self._burying: set[str] = set()
+
+    def news(self, task_id: str) -> None:
+        """Something may have happened to this task."""
+        if task_id in self._book.active:
+            self._news.add(task_id)
+            self._wake.set()
+
+    async def run(self) -> None:
+        """Follow the news, for ever."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            ids, self._news = self._news, set()
+            try:
+                await self.look(ids)
+            except Exception:
+                # not expected; the scan will come back to these tasks
+                log.exception("looking at %d tasks failed", len(ids))
+
+    async def scan(self) -> None:
+        """Look at every active task now and then, for ever: for news that got lost, and for silence."""
+        while True:
+            await asyncio.sleep(self._scan_seconds)
+            await self._book.save_pending()
+            ids = sorted(self._queue.running)
+            for start in range(0, len(ids), 200):
+                try:
+                    await self.look(ids[start : start + 200], idle=True)
+                except Exception:
+                    log.exception("scanning failed")
+                await asyncio.sleep(0)
+
+    async def look(self, ids: Iterable[str], *, idle: bool = False) -> None:
+        """Look at these tasks and note what is new. ``idle``: there was no news, so silence counts."""
+        changes = []
+        for task_id in ids:
+            task = self._book.active.get(task_id)
+            if task is None or task.ending or task.record.state in WAITING:
+                continue
+            change = self._examine(task, idle)
+            if change is not None:
+                changes.append(change)
+        if changes:
+            failpoint.reach("watch.before-note")
+            await self._note(changes)
+            failpoint.reach("watch.after-note")
+        self._queue.fill()
+
+    async def _note(self, changes: list[Change]) -> None:
+        for change in changes:
+            change.task.ending = change.record.outcome is not None
+        await self._book.note(changes, self._make_durable)
+        for change in changes:
+            change.task.ending = False
+            if change.task.final:
+                self._suspects.pop(change.task.id, None)
+                self._environment.forget(change.task.id)
+
+    def _make_durable(self, task: Task) -> None:
+        self._environment.make_durable(task.id, task.record.attempt)
+
+    # -- one task
+
+    def _examine(self, task: Task, idle: bool) -> Change | None:
+        sighting = self._environment.look(task.id, task.record.attempt)
+        match classify(task.id, task.record.attempt, task.record.state, sighting):
+            case Ended(status):
+                return Change(task, _ended(task.record, status, sighting))
+            case Active(state, status):
+                return self._active(task, state, status, sighting, idle)
+            case NotStarted():
+                self._not_started(task)
+            case Vanished() as vanished:
+                self._bury(task, vanished, sighting)
+        return None
+
+    def _active(
+        self, task: Task, state: State, status: Status | None, sighting: Sighting, idle: bool
+    ) -> Change | None:
+        if task.intent is not None and not task.delivered and state is not State.STOPPING:
+            task.delivered = self.deliver(task)
+        if idle:
+            self._check_pulse(task, sighting)
+        if status is not None and state is not State.STARTING:
+            self._queue.started(task)
+        new = replace(task.record, state=state, status=status, damage=sighting.damage or task.record.damage)
+        old = task.record.status
+        at_action = status.current_action_idx if status else -1
+        if state is task.record.state and at_action == (old.current_action_idx if old else -1):
+            task.record = new  # a heartbeat, a byte count: nothing to tell
+            return None
+        return Change(task, new)
+
+    def deliver(self, task: Task) -> bool:
+        """Pass the wanted stop on to the runner; False where there is none yet."""
+        intent = task.intent
+        assert intent is not None
+        return self._environment.stop(task.id, task.record.attempt, intent.signal, intent.grace_seconds)
+
+    def _not_started(self, task: Task) -> None:
+        """A launch of which nothing is to be seen: take it back, if it is old enough to be lost."""
+        age = None if task.launched_at is None else self._book.clock.monotonic() - task.launched_at
+        if age is None or age > LAUNCH_PATIENCE:
+            self.recall(task)
+
+    def recall(self, task: Task) -> None:
+        """Put a launched task back into the queue, unless a runner has claimed it."""
+        if self._environment.recall(task.id, task.record.attempt):
+            self._queue.back(task)
+        else:
+            self.news(task.id)
+
+    def outage(self) -> None:
+        """The environment may have lost launches: each is taken back or found to have happened."""
+        for task_id in list(self._queue.starting):
+            task = self._book.active.get(task_id)
+            if task is not None:
+                self.recall(task)
+        self._queue.fill()
+
+    # -- silence
+
+    def _check_pulse(self, task: Task, sighting: Sighting) -> None:
+        """Called stalled only if two scans in a row found the very same old pulse."""
+        reason = stall_reason(sighting, self._book.clock.monotonic(), self._stalled_after)
+        pulse = sighting.heartbeat
+        if reason is None or pulse is None:
+            self._suspects.pop(task.id, None)
+            if task.stall is not None:
+                task.stall = None
+                self._tell_mark(task)
+            return
+        if self._suspects.get(task.id) != pulse.monotonic:
+            self._suspects[task.id] = pulse.monotonic
+            return
+        if task.stall is None:
+            log.warning("task %s is stalled: %s", task.id, reason, extra={"action": "stalled", "task": task.id})
+            task.stall = Stall(reason=reason, since=pulse.at)
+            self._tell_mark(task)
+        else:
+            task.stall = replace(task.stall, reason=reason)
+        self._press_stop(task, pulse.monotonic)
+
+    def _tell_mark(self, task: Task) -> None:
+        telling = asyncio.ensure_future(self._book.mark(task))
+        self._burials.add(telling)
+        telling.add_done_callback(self._burials.discard)
+
+    def _press_stop(self, task: Task, pulse: float) -> None:
+        """A stop was asked for and the runner does nothing: end the runner, then what it leaves."""
+        if task.intent is None:
+            return
+        grace = task.intent.grace_seconds
+        silence = self._book.clock.monotonic() - pulse
+        if silence > STOP_PATIENCE + (10.0 if grace is None else grace):
+            log.warning("task %s: its stalled runner does not stop it; killing the runner", task.id)
+            self._environment.abandon(task.id, task.record.attempt)
+
+    # -- the end of a runner that did not say how
+
+    def _bury(self, task: Task, vanished: Vanished, sighting: Sighting) -> None:
+        if task.id in self._burying:
+            return
+        self._burying.add(task.id)
+        burial = asyncio.ensure_future(self._clear_and_note(task, vanished, sighting))
+        self._burials.add(burial)
+        burial.add_done_callback(self._burials.discard)
+
+    async def _clear_and_note(self, task: Task, vanished: Vanished, sighting: Sighting) -> None:
+        try:
+            receipt = None
+            if not vanished.earlier_boot:
+                receipt = await asyncio.to_thread(self._environment.clear, task.id)
+            record = replace(
+                task.record,
+                state=State.LOST,
+                outcome=Outcome.LOST,
+                finished_at=stamp(self._book.clock.time()),
+                status=vanished.status,
+                error=vanished.evidence,
+                receipt=receipt,
+                damage=sighting.damage or task.record.damage,
+            )
+            await self._note([Change(task, record)])
+            self._queue.fill()
+        finally:
+            self._burying.discard(task.id)
+
+
+def _ended(record: Record, status: Status, sighting: Sighting) -> Record:
+    return replace(
+        record,
+        state=status.state,
+        outcome=status.outcome,
+        finished_at=status.finished_at,
+        status=status,
+        error=status.error,
+        damage=sighting.damage or record.damage,
+    )
