@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 
 #: seconds to wait at start for starts of an earlier daemon that are still on their way
 STARTS_PATIENCE = 5.0
+#: seconds before a launcher that died is replaced: one that cannot start must not keep a processor busy
+RESTART_PAUSE = 0.1
 
 
 class MultiprocessEnvironment:
@@ -275,7 +277,7 @@ class _Launcher(asyncio.Protocol):
             # from the loop's own thread, which lives as long as the daemon: the launcher asks the kernel to
             # be killed when the *thread* that started it ends
             self._process = subprocess.Popen(
-                command, stdin=theirs.fileno(), stdout=errors.fileno(), stderr=errors.fileno(), cwd="/"
+                command, stdin=theirs.fileno(), stdout=errors.fileno(), stderr=errors.fileno()
             )
         loop = asyncio.get_running_loop()
         await loop.create_connection(lambda: self, sock=ours)
@@ -315,6 +317,7 @@ class _Launcher(asyncio.Protocol):
         assert self._process is not None
         code = await asyncio.to_thread(self._process.wait)
         log.warning("the launcher ended (%s); starting another", code, extra={"action": "restart_launcher"})
+        await asyncio.sleep(RESTART_PAUSE)
         await starts_finished(self._state)
         await self.start()
         self._on_outage()

@@ -1,0 +1,260 @@
+"""Fixtures: a real daemon in a directory and on a port of its own; every process a test starts is ended here."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from task_runner.lib import lock, process
+from task_runner.lib.statedir import StateDirectory
+
+#: how long anything may take on a loaded machine of two cores before a test calls it missing
+PATIENCE = 60.0
+ROOT = Path(__file__).parent.parent
+
+
+def wait_for(condition: Callable[[], Any], what: str = "", patience: float = PATIENCE) -> Any:
+    """The first true value of ``condition``. Fails the test when patience ends."""
+    deadline = time.monotonic() + patience
+    while time.monotonic() < deadline:
+        if value := condition():
+            return value
+        time.sleep(0.01)
+    pytest.fail(f"not within {patience} s: {what or condition}")
+
+
+def kill_tasks(state: StateDirectory) -> None:
+    """End every runner of a state directory, and everything of its tasks."""
+    if not os.path.isdir(state.tasks.path):
+        return
+    for task_id in os.listdir(state.tasks.path):
+        attempt = 1
+        while os.path.isdir((directory := state.tasks.attempt(task_id, attempt)).path):
+            probe = lock.probe(directory)
+            seen = process.look(probe.runner.pid) if probe.held and probe.runner else None
+            if seen is not None:
+                process.send(seen, signal.SIGKILL)
+            attempt += 1
+        while remains := process.marked(task_id):
+            for each in remains:
+                process.send(each, signal.SIGKILL)
+
+
+class Daemon:
+    """A daemon in a process of its own, and a client of it."""
+
+    def __init__(self, state_dir: Path, **settings: Any) -> None:
+        self.state_dir = state_dir
+        self.state = StateDirectory(str(state_dir))
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self.settings = {
+            "heartbeat_seconds": 0.5,
+            "stalled_after_seconds": 2.0,
+            "scan_seconds": 0.5,
+            "lock_patience_seconds": 20,
+            **settings,
+        }
+        self._process: subprocess.Popen[bytes] | None = None
+        self.log = state_dir.parent / f"{state_dir.name}.log"
+        self.http = httpx.Client(base_url=self.url, timeout=PATIENCE)
+
+    # -- the process
+
+    def environment(self, **more: str) -> dict[str, str]:
+        settings = {f"TASK_RUNNER_{name.upper()}": _text(value) for name, value in self.settings.items()}
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("TASK_RUNNER_")}
+        return {**inherited, **settings, "TASK_RUNNER_STATE_DIR": str(self.state_dir), **more}
+
+    @property
+    def env(self) -> dict[str, str]:
+        """What a client process needs to find this daemon."""
+        return {**self.environment(), "TASK_RUNNER_URL": self.url, "TASK_RUNNER_TOKEN": self.token}
+
+    def start(self, *, wait: bool = True, prefix: tuple[str, ...] = (), **environment: str) -> Daemon:
+        fd = self._listener.fileno()
+        with open(self.log, "ab") as log:
+            self._process = subprocess.Popen(
+                [*prefix, sys.executable, str(ROOT / "tests/tools/serve.py"), str(fd)],
+                env=self.environment(**environment),
+                pass_fds=[fd],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=ROOT,
+            )
+        if wait:
+            self.wait_ready()
+        return self
+
+    def wait_ready(self) -> None:
+        wait_for(self._ready, f"the daemon is ready; its log: {self.log}")
+
+    def _ready(self) -> bool:
+        assert self._process is not None
+        if self._process.poll() is not None:
+            pytest.fail(f"the daemon ended with {self._process.returncode}:\n{self.log.read_text()[-3000:]}")
+        if not os.path.exists(self.state.token):
+            return False
+        self._authorize()
+        try:
+            return self.http.get("/ready", timeout=2).status_code in (200, 507)
+        except httpx.HTTPError:
+            return False
+
+    def _authorize(self) -> None:
+        self.http.headers["Authorization"] = f"Bearer {self.token}"
+
+    @property
+    def token(self) -> str:
+        return (self.state_dir / "token").read_text().strip()
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    @property
+    def launcher_pid(self) -> int | None:
+        for each in process.descendants(self.pid):
+            if b"task_runner.lib.launcher" in Path(f"/proc/{each.pid}/cmdline").read_bytes():
+                return each.pid
+        return None
+
+    def kill(self) -> None:
+        """SIGKILL, and wait for the end."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def wait_dead(self) -> int:
+        """Wait for the daemon to die by itself."""
+        assert self._process is not None
+        code = self._process.wait(PATIENCE)
+        self._process = None
+        return code
+
+    def terminate(self) -> None:
+        """SIGTERM, as an orderly stop."""
+        assert self._process is not None
+        self._process.terminate()
+        self._process.wait(PATIENCE)
+        self._process = None
+
+    def restart(self, **environment: str) -> None:
+        """SIGKILL and a new daemon on the same directory and port."""
+        self.kill()
+        self.http.close()
+        self.http = httpx.Client(base_url=self.url, timeout=PATIENCE)
+        self.start(**environment)
+
+    def close(self) -> None:
+        self.kill()
+        self.http.close()
+        self._listener.close()
+        kill_tasks(self.state)
+
+    # -- the client
+
+    def post(self, path: str, body: Any = None, **options: Any) -> httpx.Response:
+        return self.http.post(path, **({} if body is None else {"json": body}), **options)
+
+    def submit(self, *command: str, **more: Any) -> str:
+        """Accept a command (or, with machine= and parameters=, what they say); returns the task's id."""
+        body: dict[str, Any] = {"command": list(command), **more} if command else more
+        response = self.post("/v1/tasks", body)
+        assert response.status_code == 201, response.text
+        return str(response.json()["taskId"])
+
+    def task(self, task_id: str) -> dict[str, Any]:
+        response = self.http.get(f"/v1/tasks/{task_id}")
+        assert response.status_code == 200, response.text
+        return dict(response.json())
+
+    def wait(self, task_id: str, patience: float = PATIENCE) -> dict[str, Any]:
+        """The task when it is over."""
+        return dict(
+            wait_for(lambda: (t := self.task(task_id))["outcome"] and t, f"{task_id} is over", patience)
+        )
+
+    def wait_state(self, task_id: str, *states: str) -> dict[str, Any]:
+        return dict(
+            wait_for(
+                lambda: (t := self.task(task_id))["state"] in states and t,
+                f"{task_id} is {' or '.join(states)}",
+            )
+        )
+
+    def output(self, task_id: str) -> bytes:
+        return self.http.get(f"/v1/tasks/{task_id}/output").content
+
+    def runner_pid(self, task_id: str, attempt: int = 1) -> int:
+        probe = lock.probe(self.state.tasks.attempt(task_id, attempt))
+        assert probe.runner is not None
+        return probe.runner.pid
+
+    def alive(self, task_id: str) -> list[process.Process]:
+        """What lives of a task, its runner not counted."""
+        return process.marked(task_id)
+
+
+def _text(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+@pytest.fixture
+def make_daemon(tmp_path: Path) -> Iterator[Callable[..., Daemon]]:
+    """A function that makes daemons (not started); all are ended with everything they started."""
+    daemons: list[Daemon] = []
+
+    def make(state_dir: Path | None = None, **settings: Any) -> Daemon:
+        daemon = Daemon(state_dir or tmp_path / f"state{len(daemons)}", **settings)
+        daemons.append(daemon)
+        return daemon
+
+    yield make
+    for daemon in daemons:
+        daemon.close()
+
+
+@pytest.fixture
+def daemon(make_daemon: Callable[..., Daemon]) -> Daemon:
+    """A daemon that is ready."""
+    return make_daemon().start()
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """`needs("root")`, `needs("bwrap")` …: skip by name what this machine lacks; with CI=true that is an error."""
+    for mark in item.iter_markers("needs"):
+        for need in mark.args:
+            if not _has(need):
+                message = f"needs {need}"
+                if os.environ.get("CI") == "true":
+                    pytest.fail(f"{message}, and CI must have it")
+                pytest.skip(message)
+
+
+def _has(need: str) -> bool:
+    if need == "root":
+        return os.geteuid() == 0
+    if need == "libfaketime":
+        return faketime_library() is not None
+    return shutil.which(need, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin") is not None
+
+
+def faketime_library() -> str | None:
+    for path in Path("/usr/lib").glob("*/faketime/libfaketime.so.1"):
+        return str(path)
+    return None
