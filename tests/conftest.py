@@ -258,3 +258,8 @@ def faketime_library() -> str | None:
     for path in Path("/usr/lib").glob("*/faketime/libfaketime.so.1"):
         return str(path)
     return None
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--crash-cycles", type=int, default=50, help="how often the crash suite kills something")
+    parser.addoption("--crash-seed", type=int, default=1, help="what the crash suite kills, and when")

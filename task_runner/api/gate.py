@@ -144,9 +144,9 @@ def _is_local(scope: Scope) -> bool:
     if not client or not client[0]:
         return True  # a Unix socket
     try:
-        return ipaddress.ip_address(client[0]).is_loopback
+        return bool(ipaddress.ip_address(client[0]).is_loopback)
     except ValueError:
-        return client[0] == "testclient"
+        return bool(client[0] == "testclient")
 
 
 def _is_own_origin(headers: Headers) -> bool:

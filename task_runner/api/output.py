@@ -15,8 +15,9 @@ from starlette.responses import Response, StreamingResponse
 from task_runner.api.follow import Follower, tail_offset
 from task_runner.api.params import flag, integer
 from task_runner.api.streams import Streams
-from task_runner.errors import InvalidRequest
+from task_runner.errors import InvalidRequest, TaskRunnerError
 from task_runner.service.task import Task
+from task_runner.service.tasks import TaskService
 
 _RANGE = re.compile(r"bytes=(\d+)-(\d*)")
 
@@ -33,7 +34,8 @@ class _Wanted:
 
 async def get_output(request: Request) -> Response:
     """Query: offset, tail (lines), follow, attempt; or a Range header. Accept: text/event-stream for events."""
-    service, streams = request.app.state.service, request.app.state.streams
+    service: TaskService = request.app.state.service
+    streams: Streams = request.app.state.streams
     task: Task = service.get(request.path_params["task_id"])
     wanted = _wanted(request, task)
     follower = Follower(service, request.app.state.growth, streams.closing)
@@ -92,14 +94,14 @@ async def _partial(
     return Response(bytes(data), 206, headers, "application/octet-stream")
 
 
-async def _events(service: Any, task_id: str, chunks: AsyncIterator[tuple[int, bytes]]) -> AsyncIterator[bytes]:
+async def _events(service: TaskService, task_id: str, chunks: AsyncIterator[tuple[int, bytes]]) -> AsyncIterator[bytes]:
     """Events `output`: id is the offset behind the chunk, to resume with Last-Event-ID. At the end, `end`."""
     async for offset, chunk in chunks:
         yield Streams.event("output", str(offset + len(chunk)), {"offset": offset, **_encoded(chunk)})
     try:
         state = service.get(task_id).record.state.value
-    except Exception:
-        state = None
+    except TaskRunnerError:
+        state = None  # removed meanwhile
     yield Streams.event("end", None, {"state": state})
 
 

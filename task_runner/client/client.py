@@ -1,4 +1,4 @@
-"""A client of `/v1`, blocking. What it sends stands in `calls`: a client that awaits differs in this file alone.
+"""A client of `/v1`, blocking. What it sends stands in `calls`: one that awaits would differ in this file alone.
 
 A daemon that has never answered is not waited for. One that has answered and goes away, as it does when it is
 upgraded, is waited for ``patience`` seconds, where the request can be repeated: its tasks run on meanwhile.
@@ -87,7 +87,7 @@ class Client:
                 time.sleep(BREATH)  # a daemon about to go does not wait with us
 
     def list(self, **filters: str | float | bool | Iterable[str] | None) -> Iterator[Task]:
-        """Tasks that match: state, outcome, tag, stalled, q, order. All pages; ``limit`` is the size of one."""
+        """Tasks that match: state, outcome, tag, stalled, q, order. All pages; ``limit`` is of one."""
         call: Call | None = calls.listing(filters)
         while call is not None:
             response = self._send(call)
@@ -279,7 +279,7 @@ class Client:
 
 
 def _alien(url: str) -> ApiError:
-    return ApiError(502, f"what answers at {url} is not Task Runner; is another port meant (TASK_RUNNER_URL)?")
+    return ApiError(502, f"what answers at {url} is not Task Runner: another port (TASK_RUNNER_URL)?")
 
 
 def _json(response: httpx.Response) -> Any:

@@ -273,10 +273,10 @@ class _Launcher(asyncio.Protocol):
         ours.setblocking(False)
         soft = raise_file_limit()
         command = [sys.executable, "-m", "task_runner.lib.launcher", self._state.launcher_lock, str(soft)]
-        with theirs, open(self._state.runner_log, "ab") as errors:
+        with theirs, open(self._state.runner_log, "ab") as errors:  # noqa: ASYNC230
             # from the loop's own thread, which lives as long as the daemon: the launcher asks the kernel to
             # be killed when the *thread* that started it ends
-            self._process = subprocess.Popen(
+            self._process = subprocess.Popen(  # noqa: ASYNC220
                 command, stdin=theirs.fileno(), stdout=errors.fileno(), stderr=errors.fileno()
             )
         loop = asyncio.get_running_loop()
@@ -308,7 +308,7 @@ class _Launcher(asyncio.Protocol):
             answer = json.loads(line)
             self._on_refusal(Refusal(task_id=answer["id"], attempt=answer["attempt"], reason=answer["error"]))
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, _exc: Exception | None) -> None:
         self._transport = None
         if not self._stopping:
             self._restart = asyncio.ensure_future(self._start_again())

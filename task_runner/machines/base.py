@@ -94,5 +94,9 @@ def _leave_runner(context: Context) -> None:
     os.chdir(context.work)
     os.environ.clear()
     os.environ.update(context.env)
-    sys.stdout = open(1, "w", encoding="utf-8", errors="replace", buffering=1, closefd=False)
-    sys.stderr = open(2, "w", encoding="utf-8", errors="replace", buffering=1, closefd=False)
+    sys.stdout = open(  # noqa: SIM115
+        1, "w", encoding="utf-8", errors="replace", buffering=1, closefd=False
+    )
+    sys.stderr = open(  # noqa: SIM115
+        2, "w", encoding="utf-8", errors="replace", buffering=1, closefd=False
+    )

@@ -117,10 +117,8 @@ def rebuild_now(store: Store, environment: Environment) -> int:
 def _missing_rows(store: Store, environment: Environment) -> list[statements.Op]:
     ops = []
     seq = store.last_seq()
-    found = []
-    for task_id in environment.known():
-        if store.get(task_id) is None and (task := _from_directory(task_id, environment)) is not None:
-            found.append(task)
+    missing = [task_id for task_id in environment.known() if store.get(task_id) is None]
+    found = [task for task_id in missing if (task := _from_directory(task_id, environment)) is not None]
     for task in sorted(found, key=lambda task: task.record.created_at):
         seq += 1
         task.seq = seq

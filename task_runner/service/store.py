@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 VERSION = 1
 _SCHEMA = """
 CREATE TABLE tasks (
-    seq INTEGER PRIMARY KEY AUTOINCREMENT,   -- so that a number is not used again after its row is removed
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,  -- the number of a removed row is not used again
     id TEXT NOT NULL UNIQUE,
     state TEXT NOT NULL,
     outcome TEXT,
@@ -231,7 +231,7 @@ class Store:
     def events(self, after: int, task_id: str | None, limit: int) -> list[StoredEvent]:
         """Events that came after this one, oldest first."""
         where, values = ("seq > ?", [after]) if task_id is None else ("task_id = ? AND seq > ?", [task_id, after])
-        sql = f"SELECT seq, task_id, at, data FROM events WHERE {where} ORDER BY seq LIMIT ?"
+        sql = f"SELECT seq, task_id, at, data FROM events WHERE {where} ORDER BY seq LIMIT ?"  # noqa: S608
         return [StoredEvent(row[0], row[1], row[2], json.loads(row[3])) for row in self._read(sql, (*values, limit))]
 
     def expired(self, before: str, keep: int, limit: int) -> list[str]:

@@ -10,7 +10,7 @@ import difflib
 import functools
 import re
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any
+from typing import Any, cast
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails, from_json, to_json
@@ -47,8 +47,7 @@ def parse_spec(body: Any) -> Spec:
             _check_parameters(action.machine, action.parameters, f"actions.{index}", faults)
     if faults:
         raise InvalidRequest(fields=[_as_written(fault, body) for fault in faults])
-    assert spec is not None
-    return spec
+    return cast("Spec", spec)
 
 
 def _validate(adapter: TypeAdapter[Any], value: Any, where: str, faults: list[FieldError]) -> Any:

@@ -25,7 +25,7 @@ from task_runner.service.task import Record, Stall, Task
 log = logging.getLogger(__name__)
 
 #: seconds after which a launch that nothing was heard of is looked into
-LAUNCH_PATIENCE = 15.0
+LAUNCH_PATIENCE = 5.0
 #: seconds beyond the grace after which a stalled runner is killed to get its task stopped
 STOP_PATIENCE = 30.0
 

@@ -1,0 +1,75 @@
+"""`task-runner node`, `drain`, `undrain`."""
+
+from __future__ import annotations
+
+import time
+
+import click
+
+from task_runner.cli.edge import PATIENCE, Session, pass_session
+from task_runner.cli.output import clean, emit, json_option
+from task_runner.client import Node
+
+#: states of tasks that a drained daemon does not start
+_WAITING = ("scheduled", "pending")
+
+
+@click.command()
+@json_option
+@pass_session
+def node(session: Session, as_json: bool) -> None:
+    """Show the daemon in numbers."""
+    with session.client() as client:
+        found = client.node()
+    if as_json:
+        emit(found)
+        return
+    storage = found["storage"]
+    lines = [
+        ("daemon", f"{client.url}, version {found['version']}"),
+        ("ready", "yes" if found["ready"] else "not yet: it is examining the tasks of its predecessor"),
+        ("starts tasks", "no (drained)" if found["draining"] else "yes"),
+        ("tasks", ", ".join(f"{count} {state}" for state, count in found["states"].items() if count) or "none"),
+        ("stalled", str(found["stalled"])),
+        ("at once", "no limit" if found["maxRunning"] is None else f"at most {found['maxRunning']}"),
+        ("storage", "ok" if storage["ok"] else clean(f"TROUBLE: {storage['error']}")),
+    ]
+    if found["storeSetAside"]:
+        lines.append(("damaged store", clean(f"set aside as {found['storeSetAside']}; see `task-runner fsck`")))
+    for name, value in lines:
+        click.echo(f"{name:<14}{value}")
+
+
+@click.command()
+@click.option("--wait", is_flag=True, help="Return when no task runs any more.")
+@json_option
+@pass_session
+def drain(session: Session, wait: bool, as_json: bool) -> None:
+    """Start no more tasks. Those that run go on; new ones are accepted and wait."""
+    with session.client(patience=PATIENCE if wait else 2.0) as client:
+        found = client.drain()
+        while wait and _active(found):
+            time.sleep(0.5)
+            found = client.node()
+    if as_json:
+        emit(found)
+    else:
+        left = _active(found)
+        click.echo(f"drained: no task is started any more; {left or 'none'} still active")
+
+
+@click.command()
+@json_option
+@pass_session
+def undrain(session: Session, as_json: bool) -> None:
+    """Start tasks again."""
+    with session.client() as client:
+        found = client.undrain()
+    if as_json:
+        emit(found)
+    else:
+        click.echo("tasks are started again")
+
+
+def _active(found: Node) -> int:
+    return sum(count for state, count in found["states"].items() if state not in _WAITING)

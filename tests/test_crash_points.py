@@ -1,0 +1,134 @@
+"""The daemon dies before and after every durable step of accepting, starting and stopping (promises 1 to 5).
+
+A failpoint kills it (or the runner that was just forked) at a named place. Then a new daemon takes over, the client
+repeats its request with the same idempotency key, and there is one task, started once, with its true ending.
+"""
+
+from __future__ import annotations
+
+import httpx
+import pytest
+from conftest import Daemon, wait_for
+
+ACCEPTING = ["accept.before-store", "store.before-commit:2", "store.after-commit:2", "accept.after-store"]
+STARTING = ["start.before-launch", "start.after-launch"]
+RUNNING = ["watch.before-note", "watch.after-note"]
+STOPPING = ["stop.before-intent", "stop.after-intent", "stop.delivered"]
+
+
+def traced(trace, script: str) -> dict:
+    return {"shell": f'echo start >> {trace}; {script}'}
+
+
+def starts(trace) -> int:
+    return trace.read_text().count("start\n") if trace.exists() else 0
+
+
+def post_until_answered(daemon: Daemon, body: dict, failpoint: str) -> str:
+    """Submit; if the daemon dies of it, start another and submit again with the same key."""
+    try:
+        response = daemon.post("/v1/tasks", body, headers={"Idempotency-Key": "the-key"})
+        first = response.json()["taskId"]
+    except httpx.TransportError:
+        first = None
+    assert daemon.wait_dead() == -9, failpoint
+    daemon.restart()
+    response = daemon.post("/v1/tasks", body, headers={"Idempotency-Key": "the-key"})
+    assert response.status_code in (200, 201)
+    task_id = response.json()["taskId"]
+    assert first in (None, task_id)
+    return task_id
+
+
+@pytest.mark.parametrize("failpoint", ACCEPTING + STARTING + RUNNING)
+def test_death_while_accepting_starting_or_noting(make_daemon, tmp_path, failpoint):
+    trace = tmp_path / "trace"
+    daemon = make_daemon().start(TASK_RUNNER_FAILPOINT=failpoint)
+    task_id = post_until_answered(daemon, traced(trace, "exit 7"), failpoint)
+    task = daemon.wait(task_id)
+    assert (task["outcome"], task["exitCode"], task["attempt"]) == ("failed", 7, 1)
+    assert starts(trace) == 1
+    assert [each["taskId"] for each in daemon.http.get("/v1/tasks").json()] == [task_id]
+
+
+@pytest.mark.parametrize("failpoint", STOPPING)
+def test_death_while_stopping(make_daemon, tmp_path, failpoint):
+    trace = tmp_path / "trace"
+    daemon = make_daemon().start(TASK_RUNNER_FAILPOINT=failpoint)
+    task_id = daemon.submit(**traced(trace, "sleep 600"))
+    daemon.wait_state(task_id, "running")
+    with pytest.raises(httpx.TransportError):
+        daemon.post(f"/v1/tasks/{task_id}/stop")
+    assert daemon.wait_dead() == -9
+    daemon.restart()
+    if failpoint == "stop.before-intent":
+        assert daemon.wait_state(task_id, "running")  # the stop was never promised
+        daemon.post(f"/v1/tasks/{task_id}/stop")
+    task = daemon.wait(task_id)
+    assert (task["outcome"], task["signal"]) == ("cancelled", "SIGTERM")
+    assert task["receipt"]["reason"] == "stop"
+    assert daemon.alive(task_id) == []
+    assert starts(trace) == 1
+
+
+def test_death_while_recovering(make_daemon, tmp_path):
+    trace = tmp_path / "trace"
+    daemon = make_daemon().start()
+    task_id = daemon.submit(**traced(trace, "while [ ! -e go ]; do sleep 0.05; done; exit 3"))
+    daemon.wait_state(task_id, "running")
+    daemon.kill()
+    for _ in range(2):
+        daemon.start(wait=False, TASK_RUNNER_FAILPOINT="recover.loaded")
+        assert daemon.wait_dead() == -9
+    daemon.restart()
+    daemon.wait_state(task_id, "running")
+    (daemon.state_dir / "tasks" / task_id / "work" / "go").touch()
+    assert daemon.wait(task_id)["exitCode"] == 3
+    assert starts(trace) == 1
+
+
+def test_a_runner_killed_before_its_claim_is_started_again(make_daemon, tmp_path):
+    trace = tmp_path / "trace"
+    daemon = make_daemon().start(TASK_RUNNER_FAILPOINT="runner.forked")
+    task_id = daemon.submit(**traced(trace, "exit 0"))
+    daemon.restart()
+    assert daemon.wait(task_id)["outcome"] == "succeeded"
+    assert starts(trace) == 1
+
+
+def test_a_runner_killed_after_its_claim_makes_the_task_lost_and_not_run_again(make_daemon, tmp_path):
+    trace = tmp_path / "trace"
+    daemon = make_daemon().start(TASK_RUNNER_FAILPOINT="runner.claimed")
+    task_id = daemon.submit(**traced(trace, "exit 0"))
+    lost = daemon.wait(task_id)
+    assert (lost["state"], lost["outcome"], lost["exitCode"]) == ("lost", "lost", None)
+    assert "ended without saying how" in lost["error"]
+    daemon.restart()
+    assert daemon.task(task_id)["state"] == "lost"
+    assert starts(trace) == 0
+
+
+def test_an_accepted_task_survives_a_daemon_that_dies_before_starting_it(make_daemon, tmp_path):
+    trace = tmp_path / "trace"
+    daemon = make_daemon(max_running=1).start()
+    blocker = daemon.submit("sleep", "600")
+    waiting = [daemon.submit(**traced(trace, "exit 5")) for _ in range(5)]
+    assert "1 of 1 tasks are running" in daemon.task(waiting[0])["pendingReason"]
+    daemon.restart()
+    assert daemon.task(waiting[0])["state"] == "pending"
+    daemon.post(f"/v1/tasks/{blocker}/stop")
+    for task_id in waiting:
+        assert daemon.wait(task_id)["exitCode"] == 5
+    assert starts(trace) == 5
+
+
+def test_a_delete_that_was_answered_is_finished_by_the_next_daemon(make_daemon):
+    daemon = make_daemon().start()
+    task_id = daemon.submit("sh", "-c", "trap '' TERM; while :; do sleep 0.1; done", graceSeconds=1)
+    daemon.wait_state(task_id, "running")
+    assert daemon.http.delete(f"/v1/tasks/{task_id}").json() == {"success": True}
+    daemon.restart()
+    assert daemon.http.get(f"/v1/tasks/{task_id}").status_code == 404
+    assert daemon.http.get("/v1/tasks").json() == []
+    wait_for(lambda: not (daemon.state_dir / "tasks" / task_id).exists(), "the directory is gone")
+    assert daemon.alive(task_id) == []
