@@ -16,7 +16,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 
-from task_runner.api import binds, problem, v1
+from task_runner.api import arbiter, binds, problem, v1
 from task_runner.api.follow import GrowthWatch
 from task_runner.api.gate import Gate, admin_token
 from task_runner.api.metrics import Metrics
@@ -64,6 +64,7 @@ def create_app(settings: Settings | None = None) -> Starlette:
 
 @asynccontextmanager
 async def _running(app: Starlette, settings: Settings, state: StateDirectory) -> AsyncIterator[None]:
+    arbiter.die_with_arbiter()
     addresses = binds.listening()
     binds.check(addresses, settings)
     held = await asyncio.to_thread(state.hold, settings.lock_patience_seconds)

@@ -19,7 +19,9 @@ _ids = click.argument("ids", metavar="ID…", nargs=-1, required=True)
 
 @click.command()
 @_ids
-@click.option("--timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="Wait no longer (exit code 124).")
+@click.option(
+    "--timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="Wait no longer (exit code 124)."
+)
 @click.option("--exit-code", is_flag=True, help="End with the exit code of the command (one ID only).")
 @json_option
 @pass_session
@@ -64,7 +66,10 @@ def _verdict(task: Task, exact: bool) -> int:
 @_ids
 @click.option("--signal", "-s", metavar="NAME", help="The polite signal. [the task's own, or SIGTERM]")
 @click.option(
-    "--grace", type=click.FloatRange(min=0), metavar="SECONDS", help="From it to SIGKILL. [the task's own, or 10]"
+    "--grace",
+    type=click.FloatRange(min=0),
+    metavar="SECONDS",
+    help="From it to SIGKILL. [the task's own, or 10]",
 )
 @click.option("--wait/--no-wait", "patient", default=True, help="Return when it is over. [default: --wait]")
 @json_option
@@ -84,7 +89,9 @@ def stop(
     Exit code 1 if a process survived.
     """
     with session.client(patience=PATIENCE if patient else 2.0) as client:
-        before, code = each(ids, lambda task_id: client.stop(task_id, signal, grace, wait=0 if patient else None))
+        before, code = each(
+            ids, lambda task_id: client.stop(task_id, signal, grace, wait=0 if patient else None)
+        )
         after, later = each(
             [task["taskId"] for task in before], lambda task_id: _stopped(client, task_id, patient)
         )

@@ -2,15 +2,53 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+
 import click
 
 from task_runner import __version__
-from task_runner.cli import control, doctor, fsck, node, run, serve, tasks
 from task_runner.cli.edge import Group, Session
 from task_runner.cli.exitcode import HELP
 
 
-@click.group(cls=Group, epilog=HELP, context_settings={"help_option_names": ["-h", "--help"]})
+#: in the order of the help: the module and its command; imported when it is asked for
+COMMANDS = {
+    "run": "run:run",
+    "submit": "tasks:submit",
+    "list": "tasks:list_tasks",
+    "show": "tasks:show",
+    "logs": "tasks:logs",
+    "wait": "control:wait",
+    "stop": "control:stop",
+    "pause": "control:pause",
+    "resume": "control:resume",
+    "signal": "control:send_signal",
+    "retry": "control:retry",
+    "remove": "control:remove",
+    "node": "node:node",
+    "drain": "node:drain",
+    "undrain": "node:undrain",
+    "serve": "serve:serve",
+    "doctor": "doctor:doctor",
+    "fsck": "fsck:fsck",
+}
+
+
+class Commands(Group):
+    """The commands of `COMMANDS`."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, name = COMMANDS[cmd_name].partition(":")
+        command: click.Command = getattr(import_module(f"task_runner.cli.{module}"), name)
+        return command
+
+
+@click.group(cls=Commands, epilog=HELP, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--url", metavar="URL", help="The daemon: http://HOST:PORT, https://HOST:PORT, unix:///PATH.")
 @click.option("--state-dir", metavar="DIR", help="Its state directory (TASK_RUNNER_STATE_DIR).")
 @click.version_option(__version__, prog_name="task-runner")
@@ -18,29 +56,6 @@ from task_runner.cli.exitcode import HELP
 def cli(ctx: click.Context, url: str | None, state_dir: str | None) -> None:
     """Run tasks on this machine: each in a process, a directory and a log of its own."""
     ctx.obj = Session(url=url, state_dir=state_dir)
-
-
-for _command in (
-    run.run,
-    tasks.submit,
-    tasks.list_tasks,
-    tasks.show,
-    tasks.logs,
-    control.wait,
-    control.stop,
-    control.pause,
-    control.resume,
-    control.send_signal,
-    control.retry,
-    control.remove,
-    node.node,
-    node.drain,
-    node.undrain,
-    serve.serve,
-    doctor.doctor,
-    fsck.fsck,
-):
-    cli.add_command(_command)
 
 
 def main() -> None:

@@ -29,13 +29,18 @@ def node(session: Session, as_json: bool) -> None:
         ("daemon", f"{client.url}, version {found['version']}"),
         ("ready", "yes" if found["ready"] else "not yet: it is examining the tasks of its predecessor"),
         ("starts tasks", "no (drained)" if found["draining"] else "yes"),
-        ("tasks", ", ".join(f"{count} {state}" for state, count in found["states"].items() if count) or "none"),
+        (
+            "tasks",
+            ", ".join(f"{count} {state}" for state, count in found["states"].items() if count) or "none",
+        ),
         ("stalled", str(found["stalled"])),
         ("at once", "no limit" if found["maxRunning"] is None else f"at most {found['maxRunning']}"),
         ("storage", "ok" if storage["ok"] else clean(f"TROUBLE: {storage['error']}")),
     ]
     if found["storeSetAside"]:
-        lines.append(("damaged store", clean(f"set aside as {found['storeSetAside']}; see `task-runner fsck`")))
+        lines.append(
+            ("damaged store", clean(f"set aside as {found['storeSetAside']}; see `task-runner fsck`"))
+        )
     for name, value in lines:
         click.echo(f"{name:<14}{value}")
 

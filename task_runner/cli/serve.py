@@ -9,7 +9,10 @@ from task_runner.cli.edge import Session, pass_session
 
 @click.command()
 @click.option(
-    "--bind", multiple=True, metavar="ADDRESS", help="HOST:PORT or unix:/PATH; again for more. [127.0.0.1:8000]"
+    "--bind",
+    multiple=True,
+    metavar="ADDRESS",
+    help="HOST:PORT or unix:/PATH; again for more. [127.0.0.1:8000]",
 )
 @click.option("--auth", type=click.Choice(["token", "none"]), help="none: only on loopback or a Unix socket.")
 @click.option("--state-dir", metavar="DIR", help="Where everything is kept (TASK_RUNNER_STATE_DIR).")

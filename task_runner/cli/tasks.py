@@ -26,7 +26,9 @@ PAGE = 1000
 
 @click.command()
 @click.argument("file", type=click.File("rb"))
-@click.option("--wait", "patient", is_flag=True, help="Return when it is over; exit code 1 if it did not succeed.")
+@click.option(
+    "--wait", "patient", is_flag=True, help="Return when it is over; exit code 1 if it did not succeed."
+)
 @click.option("--key", metavar="KEY", help="Idempotency key: the same key gives the same task. [random]")
 @json_option
 @pass_session
@@ -61,7 +63,7 @@ def _read_spec(file: BinaryIO) -> dict[str, Any]:
 
 
 def _words(
-    kind: type[State] | type[Outcome],
+    kind: type[State | Outcome],
 ) -> Any:
     return click.Choice([each.value for each in kind])
 
@@ -72,7 +74,9 @@ def _words(
 @click.option("--tag", "-t", multiple=True, metavar="KEY=VALUE", help="Only with this tag; again: with all.")
 @click.option("--stalled", is_flag=True, help="Only stalled ones.")
 @click.option("--query", "-q", "text", metavar="TEXT", help="Only where this text occurs.")
-@click.option("--limit", "-n", type=click.IntRange(min=1), default=50, show_default=True, help="The newest N.")
+@click.option(
+    "--limit", "-n", type=click.IntRange(min=1), default=50, show_default=True, help="The newest N."
+)
 @click.option("--all", "everything", is_flag=True, help="All of them.")
 @json_option
 @pass_session

@@ -20,8 +20,8 @@ from task_runner.errors import Damaged
 from task_runner.lib import lock, process, signals, statusfile, stop
 from task_runner.lib.clock import boot_id, stamp
 from task_runner.lib.doorbell import Doorbell
-from task_runner.lib.launcher import encode_request
 from task_runner.lib.lock import Probe
+from task_runner.lib.request import encode_request
 from task_runner.lib.statedir import StateDirectory
 from task_runner.lib.taskdir import AttemptDirectory, open_regular, set_aside, write_control
 from task_runner.model.status import Heartbeat, Identity, Receipt, Status

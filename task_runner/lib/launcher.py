@@ -1,8 +1,8 @@
 """The launcher: a small process of the daemon that has the runner loaded and forks one for every task.
 
-It reads requests from a stream socket, its standard input: one line with the length of what follows, then JSON.
-A runner that could not claim its attempt says why on the same socket, one line of JSON; otherwise nothing is
-answered, since the lock and the status file tell the daemon what happened.
+It reads requests (lib/request.py) from a stream socket, its standard input: one line with the length of what
+follows, then JSON. A runner that could not claim its attempt says why on the same socket, one line of JSON;
+otherwise nothing is answered, since the lock and the status file tell the daemon what happened.
 
 Rule 1: the launcher dies with the daemon (PR_SET_PDEATHSIG), runners do not.
 Rule 2: launcher and runners that have not claimed yet hold `launcher.lock`. A daemon that finds it free knows that
@@ -34,13 +34,6 @@ from task_runner.model.codec import from_json
 from task_runner.model.spec import Spec
 
 _PR_SET_PDEATHSIG = 1
-
-
-def encode_request(task_id: str, attempt: int, directory: str, spec_json: bytes, options: bytes) -> bytes:
-    """One request, as the daemon writes it. ``spec_json`` and ``options`` are passed on unread."""
-    head = json.dumps({"id": task_id, "attempt": attempt, "directory": directory}).encode()
-    body = b"\n".join((head, options, spec_json))
-    return b"%d\n" % len(body) + body
 
 
 def main(argv: list[str]) -> NoReturn:

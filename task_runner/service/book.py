@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from task_runner.errors import StorageFull, TaskRunnerError
+from task_runner.errors import TaskRunnerError
 from task_runner.lib.clock import Clock, stamp
 from task_runner.model.codec import to_json
 from task_runner.service import store as statements
@@ -36,7 +36,7 @@ class Change:
 
 
 class Book:
-    """Active tasks by id, and how they change."""
+    """Tasks that are not over, or whose ending the store has yet to take, by id; and how they change."""
 
     def __init__(self, store: Store, hub: Hub, clock: Clock) -> None:
         self.store = store
@@ -49,6 +49,7 @@ class Book:
         self.storage_error: str | None = None
         self._waiters: dict[str, set[asyncio.Future[None]]] = {}
         self._unsaved: list[Op] = []
+        self._unsaved_endings: list[Task] = []
         self._seq = store.last_seq()
         self._event_seq = store.last_event()
 
@@ -94,6 +95,7 @@ class Book:
                 if change.record.outcome is not None:
                     make_durable(change.task)
             self._unsaved += ops
+            self._unsaved_endings += [change.task for change in changes if change.record.outcome is not None]
         for change, event in zip(changes, events, strict=True):
             change.task.record = change.record
             self._told(change.task, event)
@@ -120,13 +122,20 @@ class Book:
             ops, self._unsaved = self._unsaved, []
             try:
                 await self.write(ops)
-            except StorageFull:
+            except TaskRunnerError:
                 self._unsaved = ops + self._unsaved
+                return
+            self.storage_error = None
+            for task in self._unsaved_endings:
+                if task.final:
+                    self.active.pop(task.id, None)
+            self._unsaved_endings.clear()
 
     def _told(self, task: Task, event: StoredEvent) -> None:
         self.hub.publish(event)
         if task.final:
-            self.active.pop(task.id, None)
+            if task not in self._unsaved_endings:
+                self.active.pop(task.id, None)
             for waiter in self._waiters.pop(task.id, ()):
                 if not waiter.done():
                     waiter.set_result(None)
@@ -153,7 +162,7 @@ class Book:
 
     async def wait(self, task_id: str, timeout: float) -> None:
         """Return when the task is over, or after ``timeout`` seconds."""
-        if task_id not in self.active:
+        if task_id not in self.active or self.active[task_id].final:
             return
         waiter = asyncio.get_running_loop().create_future()
         self._waiters.setdefault(task_id, set()).add(waiter)

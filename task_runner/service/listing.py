@@ -11,9 +11,9 @@ from task_runner.service.task import Task
 
 async def list_tasks(book: Book, query: Query) -> list[Task]:
     """The first ``query.limit`` tasks that match, in the order asked for."""
-    finished = [] if query.stalled else await asyncio.to_thread(book.store.finished, query)
-    # memory wins: a task that ended between the two looks is in both
+    # memory first: a task that ends between the two looks is then in both; the other way round it is in neither
     active = {task.id: task for task in book.active.values() if _matches(task, query)}
+    finished = [] if query.stalled else await asyncio.to_thread(book.store.finished, query)
     both = [*active.values(), *(task for task in finished if task.id not in active)]
     both.sort(key=lambda task: task.seq, reverse=query.newest_first)
     return both[: query.limit]

@@ -30,23 +30,18 @@ log = logging.getLogger(__name__)
 SLICE = 100
 
 
-async def recover(
-    book: Book, queue: Queue, watch: Watch, environment: Environment, remove: Callable[[Task], None]
-) -> None:
-    """Take up every task that was accepted and is not over."""
+async def load(
+    book: Book, queue: Queue, environment: Environment, remove: Callable[[Task], None]
+) -> list[Task]:
+    """Take up every task that was accepted and is not over; returns those that a runner may have.
+
+    From then on they can be asked for. Those returned are `unknown`.
+    """
     if book.store.set_aside:
         count = await rebuild(book.store, environment)
         log.warning("the store was damaged and has been rebuilt from %d task directories", count)
         book.resume_counting()
-    launched = _load(book, queue, set(environment.known()), remove)
-    failpoint.reach("recover.loaded")
-    for start in range(0, len(launched), SLICE):
-        await watch.look([task.id for task in launched[start : start + SLICE]])
-        await asyncio.sleep(0)
-    adopted = sum(1 for task in launched if task.id in book.active and not task.waiting)
-    if launched:
-        log.info("%d tasks were under way, %d still are", len(launched), adopted, extra={"action": "recovered"})
-    queue.fill()
+    return _load(book, queue, set(environment.known()), remove)
 
 
 def _load(book: Book, queue: Queue, known: set[str], remove: Callable[[Task], None]) -> list[Task]:
@@ -66,3 +61,15 @@ def _load(book: Book, queue: Queue, known: set[str], remove: Callable[[Task], No
         queue.adopt(task)
         launched.append(task)
     return launched
+
+
+async def examine(launched: list[Task], book: Book, queue: Queue, watch: Watch) -> None:
+    """Find out what has become of these tasks."""
+    failpoint.reach("recover.loaded")
+    for start in range(0, len(launched), SLICE):
+        await watch.look([task.id for task in launched[start : start + SLICE]])
+        await asyncio.sleep(0)
+    adopted = sum(1 for task in launched if task.id in book.active and not task.waiting)
+    if launched:
+        log.info("%d tasks were under way, %d still are", len(launched), adopted, extra={"action": "recovered"})
+    queue.fill()

@@ -235,9 +235,9 @@ class Store:
         return [StoredEvent(row[0], row[1], row[2], json.loads(row[3])) for row in self._read(sql, (*values, limit))]
 
     def expired(self, before: str, keep: int, limit: int) -> list[str]:
-        """Finished tasks that ended before a stamp, or beyond the newest ``keep``."""
+        """Finished tasks that ended before a stamp, are to be removed anyway, or are beyond the newest ``keep``."""
         old = self._read(
-            "SELECT id FROM tasks WHERE outcome IS NOT NULL AND finished_at < ? ORDER BY finished_at LIMIT ?",
+            "SELECT id FROM tasks WHERE outcome IS NOT NULL AND (finished_at < ? OR deleted) ORDER BY finished_at LIMIT ?",
             (before, limit),
         )
         excess = self._read("SELECT count(*) FROM tasks WHERE outcome IS NOT NULL")[0][0] - keep

@@ -48,7 +48,7 @@ class Stall:
     since: str
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Task:
     """One task. Changed by the service alone, in its event loop's thread."""
 

@@ -24,7 +24,7 @@ from task_runner.service.book import Book
 from task_runner.service.events import Hub
 from task_runner.service.listing import list_tasks
 from task_runner.service.queue import Queue
-from task_runner.service.recovery import recover
+from task_runner.service.recovery import examine, load
 from task_runner.service.retention import Retention
 from task_runner.service.schedule import Limits
 from task_runner.service.settings import Settings
@@ -81,8 +81,9 @@ class TaskService:
         self.book.on_final.append(self._remove_if_deleted)
         self.retention = Retention(self.book, settings, self._remove)
         await self.environment.open(self.watch.news, self.queue.refused, self.watch.outage)
+        launched = await load(self.book, self.queue, self.environment, self._begin_removal)
         self._background = [
-            asyncio.create_task(self._recover(), name="recover"),
+            asyncio.create_task(self._recover(launched), name="recover"),
             asyncio.create_task(self.watch.run(), name="watch"),
             asyncio.create_task(self.watch.scan(), name="scan"),
             asyncio.create_task(self.retention.run(), name="retention"),
@@ -96,8 +97,8 @@ class TaskService:
         await self.environment.close()
         await asyncio.to_thread(self.store.close)
 
-    async def _recover(self) -> None:
-        await recover(self.book, self.queue, self.watch, self.environment, self._begin_removal)
+    async def _recover(self, launched: list[Task]) -> None:
+        await examine(launched, self.book, self.queue, self.watch)
         self.recovered.set()
 
     # -- accepting
@@ -305,7 +306,12 @@ class TaskService:
     def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
         job = asyncio.ensure_future(work)
         self._jobs.add(job)
-        job.add_done_callback(self._jobs.discard)
+        job.add_done_callback(self._done)
+
+    def _done(self, job: asyncio.Task[None]) -> None:
+        self._jobs.discard(job)
+        if not job.cancelled() and (error := job.exception()) is not None:
+            log.warning("left for later: %s", error)
 
     async def _remove(self, ids: list[str]) -> None:
         """Files first: what is left after a crash is a row that says it is to be removed."""
@@ -327,7 +333,7 @@ class TaskService:
 
     def node(self) -> dict[str, Any]:
         """This daemon in numbers."""
-        active = self.book.active.values()
+        active = [task for task in self.book.active.values() if not task.final]
         states = {state.value: 0 for state in State if state not in (State.EXITED, State.LOST)}
         for task in active:
             states[task.record.state.value] += 1

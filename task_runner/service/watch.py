@@ -81,7 +81,7 @@ class Watch:
         changes = []
         for task_id in ids:
             task = self._book.active.get(task_id)
-            if task is None or task.ending or task.record.state in WAITING:
+            if task is None or task.ending or task.final or task.record.state in WAITING:
                 continue
             change = self._examine(task, idle)
             if change is not None:
