@@ -63,9 +63,7 @@ def _try_children() -> None:
 
 def check_limits(pid: int | None) -> Iterator[Result]:
     """How many tasks the limits allow: those of the daemon, where it can be asked, else those of this process."""
-    whose, target = (
-        ("daemon", pid) if pid is not None and os.path.exists(f"/proc/{pid}") else ("this shell", 0)
-    )
+    whose, target = ("daemon", pid) if pid is not None and os.path.exists(f"/proc/{pid}") else ("this shell", 0)
     yield _limit(target, whose, resource.RLIMIT_NOFILE, "open files", per_task=1)
     yield _limit(target, whose, resource.RLIMIT_NPROC, "processes", per_task=2)
 
@@ -98,9 +96,7 @@ def check_cgroup() -> Iterator[Result]:
         yield Result("cgroup", "info", "no cgroup v2 here: tasks are stopped by scanning for their processes")
         return
     delegated = os.access(path, os.W_OK) and os.access(f"{path}/cgroup.subtree_control", os.W_OK)
-    yield Result(
-        "cgroup", "info", f"v2, {'delegated' if delegated else 'not delegated (Delegate=yes in the unit)'}"
-    )
+    yield Result("cgroup", "info", f"v2, {'delegated' if delegated else 'not delegated (Delegate=yes in the unit)'}")
     yield from _process_limit(path)
 
 

@@ -44,9 +44,7 @@ def _owner(path: str, found: os.stat_result) -> Result:
     if found.st_uid == os.geteuid():
         return Result("state directory", "ok", f"{path}, owned by {owner}")
     remedy = f"work as {owner}, or choose another directory with TASK_RUNNER_STATE_DIR"
-    return Result(
-        "state directory", "warn", f"{path} belongs to {owner}, you are {_user(os.geteuid())}", remedy
-    )
+    return Result("state directory", "warn", f"{path} belongs to {owner}, you are {_user(os.geteuid())}", remedy)
 
 
 def _user(uid: int) -> str:
@@ -120,9 +118,7 @@ def _token(path: str) -> Iterator[Result]:
     try:
         mode = stat.S_IMODE(os.lstat(path).st_mode)
     except FileNotFoundError:
-        yield Result(
-            "token", "info", "none yet; the daemon makes one at its first start (unless auth is none)"
-        )
+        yield Result("token", "info", "none yet; the daemon makes one at its first start (unless auth is none)")
         return
     if mode & 0o077:
         remedy = f"chmod 600 {path}; if others were on this machine, remove it to have a new one made"

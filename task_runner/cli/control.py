@@ -19,9 +19,7 @@ _ids = click.argument("ids", metavar="ID…", nargs=-1, required=True)
 
 @click.command()
 @_ids
-@click.option(
-    "--timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="Wait no longer (exit code 124)."
-)
+@click.option("--timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="Wait no longer (exit code 124).")
 @click.option("--exit-code", is_flag=True, help="End with the exit code of the command (one ID only).")
 @json_option
 @pass_session
@@ -89,12 +87,8 @@ def stop(
     Exit code 1 if a process survived.
     """
     with session.client(patience=PATIENCE if patient else 2.0) as client:
-        before, code = each(
-            ids, lambda task_id: client.stop(task_id, signal, grace, wait=0 if patient else None)
-        )
-        after, later = each(
-            [task["taskId"] for task in before], lambda task_id: _stopped(client, task_id, patient)
-        )
+        before, code = each(ids, lambda task_id: client.stop(task_id, signal, grace, wait=0 if patient else None))
+        after, later = each([task["taskId"] for task in before], lambda task_id: _stopped(client, task_id, patient))
     for task in after:
         _show(task, as_json, _how_it_stopped(task))
     survived = any(task["receipt"] and task["receipt"]["survivors"] for task in after)
@@ -157,9 +151,7 @@ def send_signal(session: Session, task_id: str, name: str, as_json: bool) -> Non
 def retry(ctx: click.Context, session: Session, ids: tuple[str, ...], as_json: bool) -> None:
     """Run tasks that are over once more, each as a new attempt."""
     with session.client() as client:
-        ctx.exit(
-            _control(ids, client.retry, as_json, lambda task: f"attempt {task['attempt']}, {task['state']}")
-        )
+        ctx.exit(_control(ids, client.retry, as_json, lambda task: f"attempt {task['attempt']}, {task['state']}"))
 
 
 @click.command()

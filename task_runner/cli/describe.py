@@ -118,9 +118,7 @@ def stall(task: Task) -> str | None:
     found = task["stalled"]
     if found is None:
         return None
-    rest = ", ".join(
-        f"{name} {value}" for name, value in found.items() if name != "reason" and value is not None
-    )
+    rest = ", ".join(f"{name} {value}" for name, value in found.items() if name != "reason" and value is not None)
     return clean(f"{found.get('reason', 'stalled')}" + (f" ({rest})" if rest else ""))
 
 

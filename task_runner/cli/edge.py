@@ -30,9 +30,10 @@ class Session:
     #: the exit code for every error; None: each has its own
     failure: int | None = None
 
-    def client(self, *, patience: float = 2.0) -> Client:
+    def client(self, *, patience: float = 2.0, met: bool = False) -> Client:
         """A client of the daemon that is meant. Nothing is sent yet."""
-        return Client.at(find(self.url, self.state_dir), patience=patience, on_outage=_tell_outage)
+        address = find(self.url, self.state_dir)
+        return Client.at(address, patience=patience, on_outage=_tell_outage, met=met)
 
 
 pass_session = click.make_pass_decorator(Session, ensure=True)

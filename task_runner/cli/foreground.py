@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable
+from contextlib import closing
 from queue import SimpleQueue
 from types import FrameType
 from typing import Any, Self
 
-from task_runner.cli.edge import drop_stdout
+from task_runner.cli.edge import PATIENCE, Session, drop_stdout
 from task_runner.cli.output import say
 from task_runner.cli.tasks import write
 from task_runner.client import Client, Task
@@ -34,8 +34,8 @@ class Foreground:
     known whether the task was accepted.
     """
 
-    def __init__(self, connect: Callable[[], Client]) -> None:
-        self._connect = connect
+    def __init__(self, session: Session) -> None:
+        self._session = session
         self._task_id: str | None = None
         self._asked = 0
         #: the words for each stop that is wanted
@@ -43,7 +43,9 @@ class Foreground:
         self._earlier: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Self:
-        self._earlier = {number: signal.signal(number, self._note) for number in _SIGNALS}
+        for number in _SIGNALS:
+            if signal.getsignal(number) is not signal.SIG_IGN:  # as for what a script puts into the background
+                self._earlier[number] = signal.signal(number, self._note)
         return self
 
     def __exit__(self, *_exc: object) -> None:
@@ -52,7 +54,7 @@ class Foreground:
 
     def run(self, body: dict[str, Any], key: str, *, show: bool) -> Task:
         """Submit a task, copy its output, and return it when it is over."""
-        with self._connect() as client:
+        with self._session.client(patience=PATIENCE) as client:
             self._task_id = task_id = client.submit(body, key)["taskId"]
             threading.Thread(target=self._pass_on_stops, name="stops", daemon=True).start()
             try:
@@ -64,10 +66,10 @@ class Foreground:
                 raise
 
     def _copy(self, client: Client, task_id: str) -> None:
-        output = client.iter_output(task_id, follow=True)
         try:
-            for chunk in output:
-                write(chunk)
+            with closing(client.iter_output(task_id, follow=True)) as output:
+                for chunk in output:
+                    write(chunk)
         except BrokenPipeError:
             drop_stdout()
             self._stops.put(_NO_READER)
@@ -83,8 +85,7 @@ class Foreground:
         """A thread of its own, with a connection of its own."""
         assert self._task_id is not None
         grace: float | None = None
-        with self._connect() as client:
-            client.health()  # from now on it is waited for, should it go away
+        with self._session.client(patience=PATIENCE, met=True) as client:
             while True:
                 reason = self._stops.get()
                 again = "" if grace is not None else " (once more: no grace)"

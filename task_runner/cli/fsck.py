@@ -13,9 +13,7 @@ from task_runner.client.discovery import state_directory
 
 
 @click.command()
-@click.option(
-    "--rebuild", is_flag=True, help="Take tasks that the store does not know from their directories."
-)
+@click.option("--rebuild", is_flag=True, help="Take tasks that the store does not know from their directories.")
 @click.option("--state-dir", metavar="DIR", help="The state directory (TASK_RUNNER_STATE_DIR).")
 @json_option
 @pass_session

@@ -10,7 +10,6 @@ from task_runner import __version__
 from task_runner.cli.edge import Group, Session
 from task_runner.cli.exitcode import HELP
 
-
 #: in the order of the help: the module and its command; imported when it is asked for
 COMMANDS = {
     "run": "run:run",

@@ -38,9 +38,7 @@ def node(session: Session, as_json: bool) -> None:
         ("storage", "ok" if storage["ok"] else clean(f"TROUBLE: {storage['error']}")),
     ]
     if found["storeSetAside"]:
-        lines.append(
-            ("damaged store", clean(f"set aside as {found['storeSetAside']}; see `task-runner fsck`"))
-        )
+        lines.append(("damaged store", clean(f"set aside as {found['storeSetAside']}; see `task-runner fsck`")))
     for name, value in lines:
         click.echo(f"{name:<14}{value}")
 

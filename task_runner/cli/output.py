@@ -87,8 +87,7 @@ def _room(widths: Sequence[int]) -> int | None:
 
 def _line(row: Sequence[Cell], widths: Sequence[int], room: int | None) -> str:
     cells = [
-        paint(text, colour) + " " * (width - len(text))
-        for (text, colour), width in zip(row[:-1], widths, strict=False)
+        paint(text, colour) + " " * (width - len(text)) for (text, colour), width in zip(row[:-1], widths, strict=False)
     ]
     last, colour = row[-1]
     if room is not None and len(last) > room:

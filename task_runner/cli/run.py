@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from task_runner.cli import exitcode
-from task_runner.cli.edge import PATIENCE, Session, pass_session
+from task_runner.cli.edge import Session, pass_session
 from task_runner.cli.foreground import Foreground
 from task_runner.cli.output import emit, json_option, say
 from task_runner.client import Task
@@ -31,9 +31,7 @@ _number = click.FloatRange(min=0)
 @click.option("--env", "-e", multiple=True, metavar="NAME[=VALUE]", help="A variable; without VALUE, yours.")
 @click.option("--cwd", metavar="DIR", help="Where to run. [the current directory]")
 @click.option("--work-dir", is_flag=True, help="Run in the task's own working directory.")
-@click.option(
-    "--stdin", "with_stdin", is_flag=True, help="Read standard input (text) and give it to the command."
-)
+@click.option("--stdin", "with_stdin", is_flag=True, help="Read standard input (text) and give it to the command.")
 @click.option("--name", metavar="NAME", help="A name for people.")
 @click.option("--tag", "-t", multiple=True, metavar="KEY=VALUE", help="For filters; again for more.")
 @click.option(
@@ -64,7 +62,7 @@ def run(ctx: click.Context, session: Session, /, detach: bool, as_json: bool, **
             task = client.submit(body, key)
             emit(task) if as_json else click.echo(task["taskId"])
             return
-    with Foreground(lambda: session.client(patience=PATIENCE)) as foreground:
+    with Foreground(session) as foreground:
         task = foreground.run(body, key, show=not as_json)
     if as_json:
         emit(task)

@@ -18,9 +18,7 @@ from task_runner.cli.edge import Session, pass_session
 @click.option("--state-dir", metavar="DIR", help="Where everything is kept (TASK_RUNNER_STATE_DIR).")
 @click.option("--config", metavar="FILE", help="Settings, TOML (TASK_RUNNER_CONF).")
 @pass_session
-def serve(
-    session: Session, bind: tuple[str, ...], auth: str | None, state_dir: str | None, config: str | None
-) -> None:
+def serve(session: Session, bind: tuple[str, ...], auth: str | None, state_dir: str | None, config: str | None) -> None:
     """Run the daemon. It stays in the foreground; its tasks outlive it."""
     from task_runner.api.serve import main
 

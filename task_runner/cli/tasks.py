@@ -26,16 +26,12 @@ PAGE = 1000
 
 @click.command()
 @click.argument("file", type=click.File("rb"))
-@click.option(
-    "--wait", "patient", is_flag=True, help="Return when it is over; exit code 1 if it did not succeed."
-)
+@click.option("--wait", "patient", is_flag=True, help="Return when it is over; exit code 1 if it did not succeed.")
 @click.option("--key", metavar="KEY", help="Idempotency key: the same key gives the same task. [random]")
 @json_option
 @pass_session
 @click.pass_context
-def submit(
-    ctx: click.Context, session: Session, file: BinaryIO, patient: bool, key: str | None, as_json: bool
-) -> None:
+def submit(ctx: click.Context, session: Session, file: BinaryIO, patient: bool, key: str | None, as_json: bool) -> None:
     """Hand in the task that FILE describes (JSON; - is standard input), and print its id."""
     body = _read_spec(file)
     with session.client(patience=PATIENCE if patient else 2.0) as client:
@@ -74,9 +70,7 @@ def _words(
 @click.option("--tag", "-t", multiple=True, metavar="KEY=VALUE", help="Only with this tag; again: with all.")
 @click.option("--stalled", is_flag=True, help="Only stalled ones.")
 @click.option("--query", "-q", "text", metavar="TEXT", help="Only where this text occurs.")
-@click.option(
-    "--limit", "-n", type=click.IntRange(min=1), default=50, show_default=True, help="The newest N."
-)
+@click.option("--limit", "-n", type=click.IntRange(min=1), default=50, show_default=True, help="The newest N.")
 @click.option("--all", "everything", is_flag=True, help="All of them.")
 @json_option
 @pass_session
@@ -142,9 +136,7 @@ def show(session: Session, task_id: str, as_json: bool) -> None:
 @click.option("--offset", type=click.IntRange(min=0), metavar="BYTES", help="Begin at this byte.")
 @json_option
 @pass_session
-def logs(
-    session: Session, task_id: str, follow: bool, tail: int | None, offset: int | None, as_json: bool
-) -> None:
+def logs(session: Session, task_id: str, follow: bool, tail: int | None, offset: int | None, as_json: bool) -> None:
     """Print a task's output, byte by byte as the command wrote it.
 
     With --json, a line for each piece: {"text": …}, or {"base64": …} where it is not UTF-8.

@@ -88,9 +88,7 @@ def delete(task_id: str) -> Call:
     return Call(method="DELETE", path=_path(task_id), repeatable=False)
 
 
-def output(
-    task_id: str, *, offset: int, tail: int | None, attempt: int, follow: bool, timeout: float
-) -> Call:
+def output(task_id: str, *, offset: int, tail: int | None, attempt: int, follow: bool, timeout: float) -> Call:
     start = ("offset", str(offset)) if tail is None else ("tail", str(tail))
     query = [start, ("attempt", str(attempt)), ("follow", "true" if follow else "false")]
     return Call(method="GET", path=f"{_path(task_id)}/output", query=query, timeout=timeout)
@@ -124,6 +122,4 @@ def _act(
     timeout: float = PROMPT,
 ) -> Call:
     path = f"{_path(task_id)}/{verb}"
-    return Call(
-        method="POST", path=path, query=query or [], body=body, repeatable=repeatable, timeout=timeout
-    )
+    return Call(method="POST", path=path, query=query or [], body=body, repeatable=repeatable, timeout=timeout)

@@ -1,35 +1,34 @@
-"""A client of `/v1`, blocking. What it sends stands in `calls`: one that awaits would differ in this file alone.
-
-A daemon that has never answered is not waited for. One that has answered and goes away, as it does when it is
-upgraded, is waited for ``patience`` seconds, where the request can be repeated: its tasks run on meanwhile.
-"""
+"""A client of `/v1`, blocking. One that awaits would differ here and in `connection`; `calls` says what is sent."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Self, cast
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from typing import Any, Self, cast
 
 from task_runner.client import calls
 from task_runner.client.calls import Call
-from task_runner.client.discovery import Address, is_local, split
+from task_runner.client.connection import Connection
+from task_runner.client.discovery import Address
 from task_runner.client.errors import ApiError, ConnectionFailed, Silent
-from task_runner.client.patience import Patience
 from task_runner.client.records import Node, Task, is_over
-from task_runner.errors import InvalidRequest, TaskRunnerError
-
-if TYPE_CHECKING:
-    import httpx
+from task_runner.errors import TaskRunnerError
 
 #: seconds without a byte after which a stream is opened anew: the other end may be gone without a word
 SILENCE = 60.0
 #: seconds between two looks at a task that the daemon did not wait for
 BREATH = 0.05
 
+_TASK_FIELDS = frozenset(Task.__annotations__)
+_NODE_FIELDS = frozenset(Node.__annotations__)
+
 
 class Client:
-    """One daemon. Not to be used by two threads at once."""
+    """One daemon. Not to be used by two threads at once.
+
+    ``patience``: seconds to wait for a daemon that has answered and went away; ``on_outage`` is told when that
+    begins. ``met``: it has answered before, if not to this client. ``hint`` explains a missing token.
+    """
 
     def __init__(
         self,
@@ -39,14 +38,12 @@ class Client:
         patience: float = 0.0,
         on_outage: Callable[[TaskRunnerError], None] | None = None,
         hint: str | None = None,
+        met: bool = False,
     ) -> None:
+        self._connection = Connection(url, token, patience=patience, on_outage=on_outage, hint=hint, met=met)
         self.url = url
-        self.local = is_local(url)
-        self._token = token
-        self._hint = hint
-        self._patience = Patience(patience, on_outage)
-        self._met = False
-        self._opened: httpx.Client | None = None
+        #: whether the daemon's directories are ours
+        self.local = self._connection.local
 
     @classmethod
     def at(cls, address: Address, **options: Any) -> Client:
@@ -60,9 +57,7 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        if self._opened is not None:
-            self._opened.close()
-            self._opened = None
+        self._connection.close()
 
     # -- tasks
 
@@ -90,11 +85,12 @@ class Client:
         """Tasks that match: state, outcome, tag, stalled, q, order. All pages; ``limit`` is of one."""
         call: Call | None = calls.listing(filters)
         while call is not None:
-            response = self._send(call)
-            page = _json(response)
+            response = self._connection.send(call)
+            page = response.json() if "json" in response.headers.get("content-type", "") else None
             if not isinstance(page, list):
-                raise _alien(self.url)
-            yield from page
+                raise self._connection.alien()
+            for task in page:
+                yield cast("Task", self._checked(task, _TASK_FIELDS))
             link = response.links.get("next", {}).get("url")
             call = calls.following(link) if link else None
 
@@ -120,11 +116,11 @@ class Client:
 
     def delete(self, task_id: str) -> None:
         """Forget a task; one that is active is stopped first."""
-        self._send(calls.delete(task_id))
+        self._connection.send(calls.delete(task_id))
 
     def iter_output(
         self, task_id: str, offset: int = 0, follow: bool = False, tail: int | None = None
-    ) -> Iterator[bytes]:
+    ) -> Generator[bytes]:
         """The output from a byte offset, or its last ``tail`` lines; with ``follow`` to the end of the task.
 
         It is that of the attempt which is the latest at the call. A connection that breaks is opened anew at
@@ -135,162 +131,57 @@ class Client:
         while True:
             # looked up before the stream is opened: what is over by then has written all it will
             over = not follow or is_over(task) or task["attempt"] != attempt
-            call = calls.output(
-                task_id, offset=position, tail=tail, attempt=attempt, follow=not over, timeout=SILENCE
-            )
+            call = calls.output(task_id, offset=position, tail=tail, attempt=attempt, follow=not over, timeout=SILENCE)
             answered = False
             try:
-                with self._stream(call) as response:
+                with self._connection.stream(call) as response:
                     answered = True
                     if tail is not None:
                         position, tail = int(response.headers.get("x-output-offset", 0)), None
                     for chunk in response.iter_raw():
                         position += len(chunk)
                         yield chunk
-            except ConnectionFailed as error:
+            except (ApiError, ConnectionFailed) as error:
                 if not (answered and isinstance(error, Silent)):  # a task may well have nothing to say
-                    self._wait_out(error)
+                    self._connection.wait_out(error)
                 continue
             if over:
                 return
-            time.sleep(BREATH)
             task = self.get(task_id)
+            if not is_over(task):
+                time.sleep(BREATH)  # the daemon is about to go
 
     # -- the node
 
     def node(self) -> Node:
-        return cast("Node", self._object(calls.node()))
+        return self._node(calls.node())
 
     def drain(self) -> Node:
         """Start nothing new."""
-        return cast("Node", self._object(calls.drain(True)))
+        return self._node(calls.drain(True))
 
     def undrain(self) -> Node:
-        return cast("Node", self._object(calls.drain(False)))
+        return self._node(calls.drain(False))
 
     def health(self) -> dict[str, Any]:
-        return self._object(calls.health())
+        return self._checked(self._json(calls.health()), frozenset())
 
-    # -- sending
+    # -- answers
 
     def _task(self, call: Call) -> Task:
-        body = self._object(call)
-        if not isinstance(body.get("taskId"), str) or not isinstance(body.get("state"), str):
-            raise _alien(self.url)
-        return cast("Task", body)
+        return cast("Task", self._checked(self._json(call), _TASK_FIELDS))
 
-    def _object(self, call: Call) -> dict[str, Any]:
-        body = _json(self._send(call))
-        if not isinstance(body, dict):
-            raise _alien(self.url)
-        return body
+    def _node(self, call: Call) -> Node:
+        return cast("Node", self._checked(self._json(call), _NODE_FIELDS))
 
-    def _send(self, call: Call) -> httpx.Response:
-        """The answer, read to its end. Raises ApiError, ConnectionFailed."""
-        while True:
-            try:
-                with self._stream(call) as response:
-                    response.read()
-                    return response
-            except ConnectionFailed as error:
-                if not call.repeatable:
-                    raise
-                self._wait_out(error)
-            except ApiError as error:
-                if error.status != 503 or not call.repeatable:
-                    raise
-                self._patience.spend(error)
-
-    @contextmanager
-    def _stream(self, call: Call) -> Iterator[httpx.Response]:
-        """The answer, its body unread. Raises ApiError, ConnectionFailed."""
-        import httpx
-
+    def _json(self, call: Call) -> Any:
         try:
-            request = self._http.build_request(
-                call.method,
-                call.path,
-                params=tuple(call.query) or None,
-                json=call.body,
-                headers=call.headers,
-                timeout=httpx.Timeout(call.timeout, connect=10.0),
-            )
-            response = self._http.send(request, stream=True)
-            try:
-                self._check(response)
-                self._met = True
-                self._patience.renew()
-                yield response
-            finally:
-                response.close()
-        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-            raise ConnectionFailed(
-                f"cannot connect to {self.url}: {error}. Is the daemon running? "
-                "Start it with `task-runner serve`, or say where it is with TASK_RUNNER_URL"
-            ) from None
-        except httpx.TimeoutException:
-            self._met = True
-            raise Silent(f"{self.url} does not answer in time; `task-runner doctor` may know why") from None
-        except httpx.RequestError as error:
-            self._met = True
-            raise ConnectionFailed(f"the connection to {self.url} broke: {error}") from None
-        except httpx.InvalidURL as error:
-            raise InvalidRequest.at("url", str(error)) from None
+            return self._connection.send(call).json()
+        except ValueError:
+            raise self._connection.alien() from None
 
-    def _check(self, response: httpx.Response) -> None:
-        if response.is_success:
-            return
-        response.read()
-        error = ApiError.of(response.status_code, _json_or_none(response))
-        if error.status == 401 and self._hint:
-            error = ApiError(401, f"{error.detail} ({self._hint})")
-        raise error
-
-    def _wait_out(self, error: ConnectionFailed) -> None:
-        if not self._met:
-            raise error
-        self._patience.spend(error)
-
-    @property
-    def _http(self) -> httpx.Client:
-        if self._opened is None:
-            self._opened = self._open()
-        return self._opened
-
-    def _open(self) -> httpx.Client:
-        import httpx
-
-        parts = split(self.url)
-        # checking certificates means reading some hundred of them, for nothing where there is no TLS
-        verify = parts.scheme == "https"
-        transport = httpx.HTTPTransport(uds=parts.path) if parts.scheme == "unix" else None
-        headers = {"User-Agent": "task-runner", "Accept-Encoding": "identity"}
-        if self._token is not None:
-            if not self._token.isascii() or not self._token.isprintable():
-                raise InvalidRequest.at("token", "a token is made of printable ASCII characters")
-            headers["Authorization"] = f"Bearer {self._token}"
-        return httpx.Client(
-            base_url="http://localhost" if transport else self.url,
-            transport=transport,
-            headers=headers,
-            verify=verify,
-            trust_env=not self.local,  # no proxy stands between a machine and itself
-        )
-
-
-def _alien(url: str) -> ApiError:
-    return ApiError(502, f"what answers at {url} is not Task Runner: another port (TASK_RUNNER_URL)?")
-
-
-def _json(response: httpx.Response) -> Any:
-    try:
-        return response.json()
-    except ValueError:
-        raise _alien(str(response.url.copy_with(path="/", query=None))) from None
-
-
-def _json_or_none(response: httpx.Response) -> Any:
-    try:
-        return response.json()
-    except ValueError:
-        return None
+    def _checked(self, value: Any, fields: frozenset[str]) -> dict[str, Any]:
+        """A JSON object that has these fields."""
+        if not isinstance(value, dict) or not fields <= value.keys():
+            raise self._connection.alien()
+        return value

@@ -31,9 +31,7 @@ class Address:
     hint: str | None = None
 
 
-def find(
-    url: str | None = None, state_dir: str | None = None, env: Mapping[str, str] = os.environ
-) -> Address:
+def find(url: str | None = None, state_dir: str | None = None, env: Mapping[str, str] = os.environ) -> Address:
     """The address to use. ``url`` and ``state_dir`` stand above the environment."""
     directory = state_dir or state_directory(env)
     told_url, pid = _read_address(directory)

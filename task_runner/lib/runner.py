@@ -100,13 +100,20 @@ class TaskRunner:
         self._behind = False  # the status file lacks the last change
 
     def claim(self) -> None:
-        """Make this attempt ours. Raises AlreadyClaimed, OSError."""
+        """Make this attempt ours, with all it will need. Raises AlreadyClaimed, OSError.
+
+        Where there is no space for its files the claim is given back: nothing was started, so it may be tried again.
+        """
         _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         self._me = process.identify(self._pid)
         self._lock = lock.claim(self._directory, self._me, self._clock.time(), self._clock.monotonic())
-        self._writer.reserve()
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
-        self._log = os.open(self._directory.output, flags, 0o600)
+        try:
+            self._writer.reserve()
+            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+            self._log = os.open(self._directory.output, flags, 0o600)
+        except OSError:
+            os.unlink(self._directory.lock)
+            raise
         self._inbox = signals.Inbox()
         self._usage_before = resource.getrusage(resource.RUSAGE_CHILDREN)
         self._poll = select.poll()
