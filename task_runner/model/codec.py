@@ -20,17 +20,18 @@ from task_runner.model.constraints import camel
 T = TypeVar("T")
 
 
-def to_json(value: Any) -> Any:
-    """The JSON value (dicts, lists, strings, numbers) of a record."""
+def to_json(value: Any, *, sparse: bool = False) -> Any:
+    """The JSON value (dicts, lists, strings, numbers) of a record; ``sparse`` leaves out what is None."""
     if value is None or isinstance(value, (str, int, float)):
         return value
     if isinstance(value, enum.Enum):
         return value.value
     if isinstance(value, (list, tuple)):
-        return [to_json(item) for item in value]
+        return [to_json(item, sparse=sparse) for item in value]
     if isinstance(value, dict):
-        return {key: to_json(item) for key, item in value.items()}
-    return {key: to_json(getattr(value, name)) for name, key in _names(typing.cast("Any", type(value)))}
+        return {key: to_json(item, sparse=sparse) for key, item in value.items()}
+    fields = ((key, getattr(value, name)) for name, key in _names(typing.cast("Any", type(value))))
+    return {key: to_json(item, sparse=sparse) for key, item in fields if not (sparse and item is None)}
 
 
 def from_json(cls: type[T], data: Any) -> T:

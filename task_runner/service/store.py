@@ -95,8 +95,8 @@ class Store:
     set_aside: str | None = None
     _jobs: queue.SimpleQueue[_Job | None] = field(default_factory=queue.SimpleQueue)
     _thread: threading.Thread | None = None
-    _reader: sqlite3.Connection | None = None
-    _reading: threading.Lock = field(default_factory=threading.Lock)
+    _readers: list[sqlite3.Connection] = field(default_factory=list)
+    _local: threading.local = field(default_factory=threading.local)
 
     # -- opening
 
@@ -112,7 +112,6 @@ class Store:
             for extra in ("-wal", "-shm"):
                 set_aside(self.path + extra)
             writer = self._connect()
-        self._reader = self._connect()
         self._thread = threading.Thread(target=self._write_all, args=(writer,), name="store", daemon=True)
         self._thread.start()
 
@@ -138,8 +137,8 @@ class Store:
         if self._thread is not None:
             self._jobs.put(None)
             self._thread.join()
-        if self._reader is not None:
-            self._reader.close()
+        while self._readers:
+            self._readers.pop().close()
 
     # -- writing
 
@@ -170,9 +169,12 @@ class Store:
     # -- reading
 
     def _read(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
-        assert self._reader is not None
-        with self._reading:
-            return self._reader.execute(sql, values).fetchall()
+        """Rows. Each thread has a connection of its own, so that no look-up waits for somebody's long query."""
+        reader: sqlite3.Connection | None = getattr(self._local, "reader", None)
+        if reader is None:
+            reader = self._local.reader = self._connect()
+            self._readers.append(reader)
+        return reader.execute(sql, values).fetchall()
 
     def unfinished(self) -> Iterator[Task]:
         """The tasks that are not over, and those that wait for their removal, in the order of acceptance."""
@@ -267,7 +269,7 @@ def insert(task: Task) -> Op:
             record.created_at,
             record.finished_at,
             task.spec_json,
-            json.dumps(to_json(record)),
+            _record_json(record),
         ),
     )
 
@@ -280,10 +282,14 @@ def save(task_id: str, record: Record) -> Op:
             record.state.value,
             record.outcome and record.outcome.value,
             record.finished_at,
-            json.dumps(to_json(record)),
+            _record_json(record),
             task_id,
         ),
     )
+
+
+def _record_json(record: Record) -> str:
+    return json.dumps(to_json(record, sparse=True), separators=(",", ":"))
 
 
 def save_intent(task_id: str, intent: StopIntent | None) -> Op:
