@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import re
 from collections.abc import AsyncIterator
@@ -19,7 +20,7 @@ from task_runner.errors import InvalidRequest, TaskRunnerError
 from task_runner.service.task import Task
 from task_runner.service.tasks import TaskService
 
-_RANGE = re.compile(r"bytes=(\d+)-(\d*)")
+_RANGE = re.compile(r"bytes=([0-9]{1,18})-([0-9]{0,18})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,20 +38,20 @@ async def get_output(request: Request) -> Response:
     service: TaskService = request.app.state.service
     streams: Streams = request.app.state.streams
     task: Task = service.get(request.path_params["task_id"])
-    wanted = _wanted(request, task)
+    wanted = await _wanted(request, task)
     follower = Follower(service, request.app.state.growth, streams.closing)
     chunks = follower.read(task, wanted.attempt, wanted.offset, follow=wanted.follow)
     if "text/event-stream" in request.headers.get("accept", ""):
-        return streams.response(_events(service, task.id, chunks), "text/event-stream")
+        return streams.response(request, _events(service, task.id, chunks), "text/event-stream")
     headers = {"Accept-Ranges": "bytes", "X-Output-Offset": str(wanted.offset)}
     if wanted.partial:
         return await _partial(chunks, wanted, headers)
     if not wanted.follow:
         return StreamingResponse(_bytes(chunks), 200, headers, "application/octet-stream")
-    return streams.response(_bytes(chunks), "application/octet-stream", headers)
+    return streams.response(request, _bytes(chunks), "application/octet-stream", headers)
 
 
-def _wanted(request: Request, task: Task) -> _Wanted:
+async def _wanted(request: Request, task: Task) -> _Wanted:
     query = request.query_params
     offset = integer(query, "offset", 0, low=0)
     attempt = integer(query, "attempt", task.record.attempt, low=1, high=task.record.attempt)
@@ -60,11 +61,9 @@ def _wanted(request: Request, task: Task) -> _Wanted:
     if "tail" in query:
         lines = integer(query, "tail", 0, low=0)
         path = request.app.state.service.environment.output_path(task.id, attempt)
-        offset = tail_offset(path, lines)
-    if last := request.headers.get("last-event-id"):
-        if not last.isdigit():
-            raise InvalidRequest.at("Last-Event-ID", "an offset in bytes is expected")
-        offset = int(last)
+        offset = await asyncio.to_thread(tail_offset, path, lines)  # a long line is read from end to end
+    if "last-event-id" in request.headers:
+        offset = integer({"Last-Event-ID": request.headers["last-event-id"]}, "Last-Event-ID", 0)
     if (match := _RANGE.fullmatch(request.headers.get("range", ""))) and not follow:
         start, end = int(match[1]), int(match[2]) + 1 if match[2] else None
         return _Wanted(start, end, False, attempt, True)

@@ -9,6 +9,7 @@ import asyncio
 import json
 import logging
 import os
+import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -22,11 +23,12 @@ from task_runner.api.gate import Gate, admin_token
 from task_runner.api.metrics import Metrics
 from task_runner.api.streams import Streams
 from task_runner.environment.multiprocess import MultiprocessEnvironment
-from task_runner.errors import TaskRunnerError
+from task_runner.errors import TaskRunnerError, UnsafeBind
 from task_runner.lib.clock import SystemClock
 from task_runner.lib.statedir import StateDirectory
 from task_runner.lib.taskdir import write_control
 from task_runner.service import settings as settings_module
+from task_runner.service import unit
 from task_runner.service.settings import Settings
 from task_runner.service.store import Store
 from task_runner.service.tasks import TaskService
@@ -77,14 +79,35 @@ async def _running(app: Starlette, settings: Settings, state: StateDirectory) ->
         streams.close_on_signals()
         app.state.service, app.state.growth, app.state.streams = service, growth, streams
         app.state.metrics = Metrics(service)
+        late = None if addresses else asyncio.create_task(_check_late_bind(state, settings), name="late bind")
         _tell_address(state, addresses, settings)
+        asyncio.get_running_loop().run_in_executor(None, unit.warn_of_kill_mode)
         log.info("ready in %s", state.path, extra={"action": "ready"})
         yield
+        if late is not None:
+            late.cancel()
     finally:
         streams.closing.set()
         growth.close()
         await service.stop_serving()
         os.close(held)
+
+
+async def _check_late_bind(state: StateDirectory, settings: Settings) -> None:
+    """Look at the addresses again: uvicorn, started without gunicorn, binds once the application is ready."""
+    pause = 0.01
+    while not (addresses := binds.listening()):
+        if pause > 10:
+            return  # no server at all: a test client
+        await asyncio.sleep(pause)
+        pause *= 2
+    try:
+        binds.check(addresses, settings)
+    except UnsafeBind as error:
+        log.critical("%s", error)
+        os.kill(os.getpid(), signal.SIGTERM)  # the server's own orderly end
+    else:
+        _tell_address(state, addresses, settings)
 
 
 def _tell_address(state: StateDirectory, addresses: list[str], settings: Settings) -> None:

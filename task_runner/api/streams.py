@@ -10,6 +10,7 @@ from types import FrameType
 from typing import Any
 
 from pydantic_core import to_json
+from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from task_runner.errors import Unavailable
@@ -25,12 +26,19 @@ class Streams:
         self.closing = asyncio.Event()
 
     def response(
-        self, content: AsyncIterator[bytes], media_type: str, headers: dict[str, str] | None = None
+        self,
+        request: Request,
+        content: AsyncIterator[bytes],
+        media_type: str,
+        headers: dict[str, str] | None = None,
     ) -> Response:
         """Answer with a stream. Raises Unavailable where there are too many."""
         if self._open >= self._most:
             raise Unavailable(f"{self._most} streams are open already (max_streams)")
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no", **(headers or {})}
+        if request.method == "HEAD":
+            # the server would send nothing of the stream, and hold the connection until it ends
+            return Response(None, 200, headers, media_type)
         return StreamingResponse(self._counted(content), 200, headers, media_type)
 
     async def _counted(self, content: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

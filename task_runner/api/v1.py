@@ -18,7 +18,7 @@ from task_runner.api.openapi import get_openapi, get_schema
 from task_runner.api.output import get_output, json_response
 from task_runner.api.params import choice, choices, flag, integer, seconds
 from task_runner.api.problem import problem
-from task_runner.api.view import task_json
+from task_runner.api.view import seen_output, task_json
 from task_runner.errors import InvalidRequest
 from task_runner.lib import signals
 from task_runner.model.state import Outcome, State
@@ -37,7 +37,8 @@ def _service(request: Request) -> TaskService:
 
 
 def _shown(service: TaskService, task: Task) -> dict[str, Any]:
-    return task_json(task, service.queue.reason(task))
+    path = service.environment.output_path(task.id, task.record.attempt)
+    return task_json(task, service.queue.reason(task), seen_output(task, path))
 
 
 async def _body(request: Request) -> dict[str, Any]:
@@ -82,12 +83,14 @@ async def list_tasks(request: Request) -> Response:
     return json_response([_shown(service, task) for task in tasks], headers=headers)
 
 
-_LIST_PARAMETERS = ("state", "outcome", "tag", "stalled", "q", "limit", "cursor", "order", "batch", "entity")
+_LIST_PARAMETERS = ("state", "outcome", "tag", "stalled", "q", "limit", "cursor", "order")
 
 
 def _query(params: QueryParams) -> Query:
     for name in params:
-        choice({"": name}, "", _LIST_PARAMETERS)
+        if name not in _LIST_PARAMETERS:
+            allowed = ", ".join(_LIST_PARAMETERS)
+            raise InvalidRequest.at(name[:100], f"no such parameter; there are: {allowed}")
     tags = tuple(params.getlist("tag"))
     for tag in tags:
         if "=" not in tag:

@@ -3,15 +3,30 @@
 from __future__ import annotations
 
 import json
+import os
+from dataclasses import replace
 from typing import Any
 
+from task_runner.lib.clock import stamp
 from task_runner.model.codec import to_json
 from task_runner.model.state import State
-from task_runner.model.status import Status
+from task_runner.model.status import Output, Status
 from task_runner.service.task import Task
 
 
-def task_json(task: Task, pending_reason: str | None = None) -> dict[str, Any]:
+def seen_output(task: Task, path: str) -> Output | None:
+    """What has been written so far. The last status of a task that is over says it; else the file is asked."""
+    status = task.record.status
+    if status is None or task.record.state is State.EXITED:
+        return status.output if status else None
+    try:
+        seen = os.stat(path, follow_symlinks=False)
+    except OSError:
+        return status.output
+    return replace(status.output, bytes=seen.st_size, written_at=stamp(seen.st_mtime) if seen.st_size else None)
+
+
+def task_json(task: Task, pending_reason: str | None, output: Output | None) -> dict[str, Any]:
     """What is not known is null."""
     record, status = task.record, task.record.status
     spec = json.loads(task.spec_json)
@@ -31,11 +46,11 @@ def task_json(task: Task, pending_reason: str | None = None) -> dict[str, Any]:
         "executeAt": None,
         "startedAt": status.started_at if status else None,
         "finishedAt": record.finished_at,
-        "lastActivityAt": status.heartbeat.at if status else None,
+        "lastActivityAt": (output and output.written_at) or (status.started_at if status else None),
         "pausedAt": status.paused_at if status else None,
         "pausedSeconds": status.paused_seconds if status else None,
         "usage": to_json(status.usage) if status else None,
-        "output": to_json(status.output) if status else None,
+        "output": to_json(output),
         "receipt": to_json(record.receipt or (status.receipt if status else None)),
         "error": record.error,
         "damage": record.damage,

@@ -32,6 +32,7 @@ Exit codes:
   7    the daemon has a fault, or no space left
   124  the time given was not enough
   130  interrupted
+  141  nobody reads the output any more
 
 \b
 `run` (and `wait --exit-code`) end with the exit code of the command, and else:

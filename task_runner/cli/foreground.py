@@ -88,7 +88,7 @@ class Foreground:
         with self._session.client(patience=PATIENCE, met=True) as client:
             while True:
                 reason = self._stops.get()
-                again = "" if grace is not None else " (once more: no grace)"
+                again = " (again: no grace)" if grace is None and reason != _NO_READER else ""
                 try:
                     say(f"{reason}: stopping task {self._task_id}{again}")
                     client.stop(self._task_id, grace=grace, wait=0)

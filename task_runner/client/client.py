@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from typing import Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from task_runner.client import calls
 from task_runner.client.calls import Call
@@ -13,6 +13,9 @@ from task_runner.client.discovery import Address
 from task_runner.client.errors import ApiError, ConnectionFailed, Silent
 from task_runner.client.records import Node, Task, is_over
 from task_runner.errors import TaskRunnerError
+
+if TYPE_CHECKING:
+    import httpx
 
 #: seconds without a byte after which a stream is opened anew: the other end may be gone without a word
 SILENCE = 60.0
@@ -86,7 +89,7 @@ class Client:
         call: Call | None = calls.listing(filters)
         while call is not None:
             response = self._connection.send(call)
-            page = response.json() if "json" in response.headers.get("content-type", "") else None
+            page = self._parsed(response)
             if not isinstance(page, list):
                 raise self._connection.alien()
             for task in page:
@@ -175,8 +178,11 @@ class Client:
         return cast("Node", self._checked(self._json(call), _NODE_FIELDS))
 
     def _json(self, call: Call) -> Any:
+        return self._parsed(self._connection.send(call))
+
+    def _parsed(self, response: httpx.Response) -> Any:
         try:
-            return self._connection.send(call).json()
+            return response.json()
         except ValueError:
             raise self._connection.alien() from None
 

@@ -18,7 +18,7 @@ from typing import cast
 from task_runner.environment.base import Launch, Refusal, Sighting
 from task_runner.errors import Damaged
 from task_runner.lib import lock, process, signals, statusfile, stop
-from task_runner.lib.clock import boot_id, stamp
+from task_runner.lib.clock import SystemClock, boot_id
 from task_runner.lib.doorbell import Doorbell
 from task_runner.lib.lock import Probe
 from task_runner.lib.request import encode_request
@@ -185,24 +185,7 @@ class MultiprocessEnvironment:
     # -- the end
 
     def clear(self, task_id: str) -> Receipt | None:
-        requested_at, killed = stamp(time.time()), dict[int, process.Process]()
-        deadline = time.monotonic() + stop.GIVE_UP
-        while remains := process.marked(task_id):
-            killed.update({each.pid: each for each in stop.clear_remains(remains)})
-            if time.monotonic() > deadline:
-                break
-            time.sleep(stop.KILL_INTERVAL)
-        if not killed and not remains:
-            return None
-        return Receipt(
-            reason="runner died",
-            signal="SIGKILL",
-            requested_at=requested_at,
-            finished_at=stamp(time.time()),
-            killed=[each.note for each in killed.values()][: stop.LISTED],
-            killed_count=len(killed),
-            survivors=[each.note for each in remains][: stop.LISTED],
-        )
+        return stop.clear_remains(task_id, SystemClock())
 
     def make_durable(self, task_id: str, attempt: int) -> None:
         directory = self._directory(task_id, attempt)

@@ -44,6 +44,9 @@ class HeldLock:
         self.fd = fd
         self._pulse_offset = pulse_offset
 
+    def close(self) -> None:
+        os.close(self.fd)
+
     def beat(self, time: float, monotonic: float) -> Heartbeat:
         """Show a sign of life."""
         at = stamp(time)

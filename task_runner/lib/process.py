@@ -6,9 +6,10 @@ pid have been given away in between, the descriptor names the new owner and the 
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from task_runner.lib.clock import boot_id
@@ -106,10 +107,12 @@ def send(process: Process, number: int) -> bool:
     return True
 
 
-def descendants(root: int) -> list[Process]:
-    """Everything below a process, parents first. A moment's view: whoever must be sure looks again."""
+def descendants(*roots: int) -> list[Process]:
+    """Everything below these processes, parents first. A moment's view: whoever must be sure looks again."""
+    if not _kernel_lists_children():
+        return _descendants_by_parent(roots)
     found: list[Process] = []
-    todo = [root]
+    todo = list(roots)
     while todo:
         for pid in _children(todo.pop()):
             process = look(pid)
@@ -127,15 +130,34 @@ def _children(pid: int) -> list[int]:
                 raw = file.read(1 << 20)
             children += [int(child) for child in raw.split()]
     except (FileNotFoundError, ProcessLookupError):
-        if not os.path.exists(f"/proc/self/task/{os.getpid()}/children"):
-            return [process.pid for process in everyone() if process.ppid == pid]
+        pass  # it has ended; its children are somebody else's now
     return children
 
 
+@functools.cache
+def _kernel_lists_children() -> bool:
+    """Whether /proc has the children of a process (CONFIG_PROC_CHILDREN)."""
+    return os.path.exists(f"/proc/self/task/{os.getpid()}/children")
+
+
+def _descendants_by_parent(roots: Iterable[int]) -> list[Process]:
+    """The same from one walk through all of /proc, for a kernel that does not list children."""
+    by_parent: dict[int, list[Process]] = {}
+    for process in everyone():
+        by_parent.setdefault(process.ppid, []).append(process)
+    found = [process for root in roots for process in by_parent.pop(root, ())]
+    for process in found:  # grows while it is walked
+        found += by_parent.pop(process.pid, [])
+    return found
+
+
 def everyone() -> Iterator[Process]:
-    """Every process of the machine that /proc shows."""
-    for name in os.listdir("/proc"):
-        if name.isdigit() and (process := look(int(name))) is not None:
+    """Every process of the machine that /proc shows, those with the highest pids first.
+
+    They are mostly the newest, and the newest are the ones that may be gone before their turn comes.
+    """
+    for pid in sorted((int(name) for name in os.listdir("/proc") if name.isdigit()), reverse=True):
+        if (process := look(pid)) is not None:
             yield process
 
 
@@ -144,14 +166,18 @@ def marked(task_id: str) -> list[Process]:
 
     A process that cleared its environment and lost its marked parent is not found. Only a cgroup knows it.
     """
-    mark = f"{MARK}={task_id}".encode()
-    found: dict[int, Process] = {}
-    for process in everyone():
-        if process.alive and process.pid not in found and _environment_holds(process.pid, mark):
-            found[process.pid] = process
-            found.update({below.pid: below for below in descendants(process.pid) if below.alive})
+    found = {process.pid: process for process in find_marked(task_id)}
+    found.update({below.pid: below for below in descendants(*found) if below.alive})
     found.pop(os.getpid(), None)
     return list(found.values())
+
+
+def find_marked(task_id: str) -> Iterator[Process]:
+    """Every live process that carries the mark of a task, each as soon as it is seen."""
+    mark = f"{MARK}={task_id}".encode()
+    for process in everyone():
+        if process.alive and process.pid != os.getpid() and _environment_holds(process.pid, mark):
+            yield process
 
 
 def _environment_holds(pid: int, mark: bytes) -> bool:

@@ -17,6 +17,7 @@ imports costs memory in every runner; what it does at import is done once. It mu
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
 import resource
 import select
@@ -54,6 +55,7 @@ class Options:
     locks: str = "/tmp"  # noqa: S108
 
 
+@functools.cache
 def base_environment() -> dict[str, str]:
     """What every command finds in its environment: the basics, and nothing else the daemon was given."""
     basics = {name: os.environ[name] for name in _INHERITED if name in os.environ}
@@ -118,6 +120,13 @@ class TaskRunner:
         self._usage_before = resource.getrusage(resource.RUSAGE_CHILDREN)
         self._poll = select.poll()
         self._poll.register(self._inbox.fd, select.POLLIN)
+
+    def close(self) -> None:
+        """Let go of what `claim` took; for a process that goes on after its task."""
+        self._inbox.close()
+        self._lock.close()
+        self._writer.close()
+        os.close(self._log)
 
     def run(self) -> Status:
         """Run the actions in order; returns the last status, which has been written."""
@@ -184,7 +193,7 @@ class TaskRunner:
         return code == 0 and not self._interrupted
 
     def _context(self, index: int) -> Context:
-        env = base_environment()
+        env = dict(base_environment())
         env[process.MARK] = self._id
         env["TASK_RUNNER_ATTEMPT"] = str(self._directory.attempt)
         env["TASK_RUNNER_ACTION"] = str(index)
@@ -303,6 +312,10 @@ class TaskRunner:
     def _output_size(self) -> int:
         return os.fstat(self._log).st_size
 
+    def _output(self) -> Output:
+        seen = os.fstat(self._log)
+        return Output(bytes=seen.st_size, written_at=stamp(seen.st_mtime) if seen.st_size else None)
+
     def _change(self, index: int, **changes: object) -> None:
         self._actions[index] = replace(self._actions[index], **changes)  # type: ignore[arg-type]
 
@@ -331,7 +344,7 @@ class TaskRunner:
             current_action_idx=self._index,
             actions=self._actions,
             heartbeat=self._lock.beat(self._clock.time(), self._clock.monotonic()),
-            output=Output(bytes=self._output_size()),
+            output=self._output(),
             receipt=self._receipt,
         )
 

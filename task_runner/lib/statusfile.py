@@ -53,6 +53,9 @@ class StatusWriter:
         os.ftruncate(self._reserved, len(data))
         os.rename(self._reserve, self._path)
 
+    def close(self) -> None:
+        os.close(self._reserved)
+
     def sync(self) -> None:
         """Bring the last status to stable storage."""
         sync_status(os.path.dirname(self._path), self._reserved)

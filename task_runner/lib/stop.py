@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 import signal
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from task_runner.errors import Damaged
 from task_runner.lib import signals, tree
 from task_runner.lib.clock import Clock, stamp
-from task_runner.lib.process import Process, descendants
+from task_runner.lib.process import Process, descendants, marked
 from task_runner.lib.taskdir import AttemptDirectory, read_control
 from task_runner.model.spec import Spec
 from task_runner.model.status import ProcessNote, Receipt
@@ -25,6 +26,8 @@ LISTED = 20
 KILL_INTERVAL = 0.02
 #: seconds of SIGKILL after which whoever lives cannot be killed
 GIVE_UP = 20.0
+#: scans in a row that must find nobody before the remains of a dead runner are taken for cleared
+QUIET_SCANS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +70,11 @@ class Stop:
         """Send the polite signal."""
         self.requested_at = stamp(self.clock.time())
         self.kill_at = self.clock.monotonic() + self.order.grace
-        _note(self._signalled, tree.signal_all(descendants(self.root), self.order.signal))
-        # whoever is stopped (paused, or by itself) could not act on the signal, unless it was SIGKILL
+        reached = tree.signal_all(descendants(self.root), self.order.signal)
+        _note(self._signalled, reached)
+        # whoever is stopped (paused, or by itself) could not act on the signal, unless it was SIGKILL. Not by a scan
+        # alone: one that runs while the first of them end can miss whose parent is just ending
+        tree.signal_all(reached, signal.SIGCONT)
         tree.thaw(self.root)
 
     def hasten(self, order: StopOrder) -> None:
@@ -107,6 +113,28 @@ def _note(notes: dict[tuple[int, int], ProcessNote], processes: Iterable[Process
     notes.update({(each.pid, each.start_time): each.note for each in processes})
 
 
-def clear_remains(remains: list[Process]) -> list[Process]:
-    """Kill what a dead runner left (found by its mark); returns those that were reached."""
-    return tree.signal_all(remains, signal.SIGKILL)
+def clear_remains(task_id: str, clock: Clock) -> Receipt | None:
+    """Kill what a task whose runner is dead has left; None if nothing was there.
+
+    One scan that finds nobody is no proof: who forks and exits can slip through it. Several in a row are taken for one.
+    """
+    requested_at, began = stamp(clock.time()), clock.monotonic()
+    killed: dict[tuple[int, int], ProcessNote] = {}
+    quiet = 0
+    while quiet < QUIET_SCANS and clock.monotonic() - began < GIVE_UP:
+        reached = tree.kill_marked(task_id)
+        _note(killed, reached)
+        quiet = 0 if reached else quiet + 1
+        time.sleep(KILL_INTERVAL)
+    survivors = marked(task_id) if quiet < QUIET_SCANS else []
+    if not killed and not survivors:
+        return None
+    return Receipt(
+        reason="runner died",
+        signal="SIGKILL",
+        requested_at=requested_at,
+        finished_at=stamp(clock.time()),
+        killed=list(killed.values())[:LISTED],
+        killed_count=len(killed),
+        survivors=[each.note for each in survivors][:LISTED],
+    )

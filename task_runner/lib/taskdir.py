@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 import shutil
 import stat
 
@@ -75,7 +74,7 @@ class TaskDirectories:
         A removal that is interrupted leaves a name with a dot, which `sweep` finishes.
         """
         source = self.attempt(task_id, attempt).path
-        target = f"{self.path}/.gone-{task_id}-{secrets.token_hex(4)}"
+        target = f"{self.path}/.gone-{task_id}-{os.urandom(4).hex()}"
         try:
             os.rename(source, target)
         except FileNotFoundError:
@@ -156,7 +155,7 @@ def write_control(path: str, data: bytes) -> None:
 
 def set_aside(path: str) -> str | None:
     """Move a damaged file out of the way, keeping it; returns its new path, None where it is gone."""
-    target = f"{path}.damaged-{secrets.token_hex(4)}"
+    target = f"{path}.damaged-{os.urandom(4).hex()}"
     try:
         os.rename(path, target)
     except FileNotFoundError:

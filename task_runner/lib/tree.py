@@ -19,13 +19,13 @@ def signal_all(processes: Iterable[Process], number: int) -> list[Process]:
     return [each for each in processes if each.alive and process.send(each, number)]
 
 
-def freeze(root: int, rounds: int = 100) -> list[Process]:
-    """SIGSTOP everything below ``root``, until a scan finds nobody who still runs; returns who was stopped."""
+def freeze(*roots: int, rounds: int = 100) -> list[Process]:
+    """SIGSTOP everything below ``roots``, until a scan finds nobody who still runs; returns who was stopped."""
     stopped: dict[tuple[int, int], Process] = {}
     for _ in range(rounds):
         fresh = [
             each
-            for each in process.descendants(root)
+            for each in process.descendants(*roots)
             if each.alive and (each.pid, each.start_time) not in stopped and each.state not in "Tt"
         ]
         if not fresh:
@@ -44,3 +44,16 @@ def kill(root: int) -> list[Process]:
     """SIGKILL everything below ``root`` that a scan finds; returns those it reached."""
     freeze(root, rounds=20)
     return signal_all(process.descendants(root), signal.SIGKILL)
+
+
+def kill_marked(task_id: str) -> list[Process]:
+    """SIGKILL everything that carries the mark of a task, and all below; returns those it reached.
+
+    Each is stopped the moment it is seen: by the end of the scan, one that forks and exits would be somebody else.
+    """
+    caught = [each for each in process.find_marked(task_id) if process.send(each, signal.SIGSTOP)]
+    roots = [each.pid for each in caught]
+    freeze(*roots, rounds=20)
+    below = process.descendants(*roots) if roots else []
+    everyone = {(each.pid, each.start_time): each for each in (*caught, *below)}
+    return signal_all(everyone.values(), signal.SIGKILL)

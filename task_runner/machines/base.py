@@ -6,6 +6,7 @@ its own: it may crash, hang or import a large library without touching the runne
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import sys
@@ -36,6 +37,9 @@ class Context:
     locks: str
 
 
+_libc = ctypes.CDLL(None)
+_PR_SET_PDEATHSIG = 1
+
 #: a machine written in Python: returns the exit code of the action
 Run = Callable[[Any, Context], int]
 
@@ -44,19 +48,20 @@ def start_forked(run: Run, parameters: Any, context: Context) -> int:
     """Run a machine in a forked child; returns its pid. Raises StartFailed."""
     sys.stdout.flush()
     sys.stderr.flush()
+    runner = os.getpid()
     try:
         pid = os.fork()
     except OSError as error:
         raise StartFailed(f"fork: {error.strerror}") from error
     if pid == 0:
-        _become(run, parameters, context)
+        _become(run, parameters, context, runner)
     return pid
 
 
-def _become(run: Run, parameters: Any, context: Context) -> NoReturn:
+def _become(run: Run, parameters: Any, context: Context, runner: int) -> NoReturn:
     code = 1
     try:
-        _leave_runner(context)
+        _leave_runner(context, runner)
         code = run(parameters, context)
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else 1
@@ -72,11 +77,15 @@ def _become(run: Run, parameters: Any, context: Context) -> NoReturn:
             os._exit(code & 0xFF)
 
 
-def _leave_runner(context: Context) -> None:
+def _leave_runner(context: Context, runner: int) -> None:
     """Give up all that the child has of the runner: its session, signals, and above all its lock.
 
-    A child that kept the lock's descriptor would make a dead runner look alive.
+    A child that kept the lock's descriptor would make a dead runner look alive. And it is to die with the runner:
+    /proc shows it with the environment of the launcher, without the task's mark, so nobody would find it.
     """
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != runner:
+        os._exit(1)  # it died before that call
     os.setsid()
     signal.set_wakeup_fd(-1)
     for number in range(1, signal.NSIG):

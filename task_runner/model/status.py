@@ -105,6 +105,8 @@ class Output:
     """What has been written so far."""
 
     bytes: int = 0
+    #: when the last of them was
+    written_at: str | None = None
     sha256: str | None = None
     gaps: list[Any] = field(default_factory=list)
 

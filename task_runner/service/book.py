@@ -51,11 +51,13 @@ class Book:
         self._unsaved: list[Op] = []
         self._unsaved_endings: list[Task] = []
         self._seq = store.last_seq()
+        #: number of the task that was accepted last; whatever has a lower one can be seen
+        self.newest = self._seq
         self._event_seq = store.last_event()
 
     def resume_counting(self) -> None:
         """Go on after the highest numbers in the store, which has got rows from elsewhere."""
-        self._seq = self.store.last_seq()
+        self._seq = self.newest = self.store.last_seq()
 
     def next_seq(self) -> int:
         self._seq += 1
@@ -81,6 +83,7 @@ class Book:
         event = self._event(task, task.record)
         await self.write([statements.insert(task), statements.keep_event(event), *more])
         self.active[task.id] = task
+        self.newest = max(self.newest, task.seq)
         self.hub.publish(event)
 
     async def note(self, changes: list[Change], make_durable: Callable[[Task], None]) -> None:

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 from task_runner.service.book import Book
-from task_runner.service.store import Query
+from task_runner.service.store import Query, fold
 from task_runner.service.task import Task
 
 
 async def list_tasks(book: Book, query: Query) -> list[Task]:
     """The first ``query.limit`` tasks that match, in the order asked for."""
-    # memory first: a task that ends between the two looks is then in both; the other way round it is in neither
-    active = {task.id: task for task in book.active.values() if _matches(task, query)}
+    # Memory first: a task that ends between the two looks is then in both; the other way round it is in neither.
+    # And nothing that was accepted in between: a later one could be over already, and an earlier one be missed.
+    newest, looked = book.newest, dict(book.active)
+    if query.newest_first:
+        query = replace(query, after=newest + 1 if query.after is None else min(query.after, newest + 1))
     finished = [] if query.stalled else await asyncio.to_thread(book.store.finished, query)
-    both = [*active.values(), *(task for task in finished if task.id not in active)]
+    looked.update(book.active)  # a retried one has come back
+    both = [task for task in looked.values() if task.seq <= newest and _matches(task, query)]
+    both += [task for task in finished if task.seq <= newest and task.id not in looked]
     both.sort(key=lambda task: task.seq, reverse=query.newest_first)
     return both[: query.limit]
 
@@ -28,7 +34,7 @@ def _matches(task: Task, query: Query) -> bool:
         and (query.stalled is None or query.stalled == (task.stall is not None))
         and _comes_after(task.seq, query)
         and all(tag in (f"{key}={value}" for key, value in task.tags.items()) for tag in query.tags)
-        and (not query.text or query.text.lower() in f"{task.id} {task.name or ''} {task.spec_json}".lower())
+        and (not query.text or fold(query.text) in fold(f"{task.id} {task.name or ''}\n{task.spec_json}"))
     )
 
 

@@ -201,7 +201,7 @@ class Store:
             values.append(f"\n{tag}\n")
         if query.text:
             where.append("(instr(lower(id || ' ' || ifnull(name, '')), ?) OR instr(lower(spec), ?))")
-            values += [query.text.lower()] * 2
+            values += [fold(query.text)] * 2
         if query.after is not None:
             where.append(f"seq {'<' if query.newest_first else '>'} ?")
             values.append(query.after)
@@ -317,6 +317,11 @@ def drop_keys(before: str) -> Op:
 
 def keep_event(event: StoredEvent) -> Op:
     return ("INSERT INTO events VALUES (?, ?, ?, ?)", (event.seq, event.task_id, event.at, json.dumps(event.data)))
+
+
+def fold(text: str) -> str:
+    """In lower case as SQLite's lower() has it: A to Z, and no other letter."""
+    return text.encode(errors="replace").lower().decode()
 
 
 def tag_lines(tags: dict[str, str]) -> str:

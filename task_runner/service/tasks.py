@@ -105,7 +105,7 @@ class TaskService:
 
     async def submit(self, spec: Spec, *, origin: str = "v1", key: str | None = None) -> Accepted:
         """Accept a task. When this returns, it is on stable storage. Raises StorageFull, Conflict."""
-        spec_json = json.dumps(to_json(spec))
+        spec_json = json.dumps(to_json(spec), ensure_ascii=False)
         if key is None:
             return Accepted(await self._accept(spec, spec_json, origin, None))
         digest = hashlib.sha256(spec_json.encode()).hexdigest()
@@ -257,6 +257,8 @@ class TaskService:
         task = self.get(task_id)
         if not task.final:
             raise Conflict(f"the task is {task.record.state.value}: only one that is over can be tried again")
+        if task.ending:
+            raise Conflict("another request is about to try this task again")
         old = task.record
         record = Record(
             state=step(old.state, Event.RETRY),

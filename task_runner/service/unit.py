@@ -33,9 +33,9 @@ def unit_of(cgroups: str) -> tuple[str | None, bool]:
     for line in cgroups.splitlines():
         _number, controllers, path = line.split(":", 2)
         if controllers in ("", "name=systemd"):
-            services = re.findall(r"[^/]+\.service(?=/|$)", path)
-            if services:
-                return services[-1], len(services) > 1 and services[0].startswith("user@")
+            *managers, unit = [None, *re.findall(r"[^/]+\.service(?=/|$)", path)]
+            if unit is not None and not unit.startswith("user@"):
+                return unit, any(manager and manager.startswith("user@") for manager in managers)
     return None, False
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import difflib
 import functools
+import json
+import math
 import re
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, cast
@@ -24,6 +26,7 @@ from task_runner.model.spec import ProcessParameters, Spec
 _SPEC = TypeAdapter(Spec)
 _PROCESS = TypeAdapter(ProcessParameters)
 BUILT_IN = ("process", "echo")
+_FORMS = {"actions", "machine", "command", "shell"}
 
 
 def parse_json(body: bytes) -> Any:
@@ -31,14 +34,33 @@ def parse_json(body: bytes) -> Any:
     if not body.strip():
         raise InvalidRequest.at("", "the body is empty; a JSON object is expected")
     try:
-        return from_json(body, allow_inf_nan=False)
+        value = from_json(body, allow_inf_nan=False)
     except ValueError as error:
         raise InvalidRequest.at("", f"the body is not JSON in UTF-8: {error}") from None
+    # once more, for what that parser lets pass: a name that stands twice, a number that no float can hold
+    json.loads(body.decode(), object_pairs_hook=_unique, parse_float=_finite)
+    return value
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> None:
+    names = set()
+    for name, _value in pairs:
+        if name in names:
+            raise InvalidRequest.at(name[:100], "stands twice in one object; which of the two is meant?")
+        names.add(name)
+
+
+def _finite(number: str) -> None:
+    if math.isinf(float(number)):
+        raise InvalidRequest.at("", f"the number {number[:40]} is too large")
 
 
 def parse_spec(body: Any) -> Spec:
     """The spec that a JSON value describes, in long or short form. Raises InvalidRequest."""
-    long = expand(body)
+    try:
+        long = expand(body)
+    except InvalidRequest as error:
+        raise _with_nearest_form(error, body) from None
     faults: list[FieldError] = []
     spec = _validate(_SPEC, long, "", faults)
     if spec is not None:
@@ -48,6 +70,14 @@ def parse_spec(body: Any) -> Spec:
     if faults:
         raise InvalidRequest(fields=[_as_written(fault, body) for fault in faults])
     return cast("Spec", spec)
+
+
+def _with_nearest_form(error: InvalidRequest, body: Any) -> InvalidRequest:
+    """A body of no form may be one with its first word misspelt."""
+    for name in body if isinstance(body, dict) and not _FORMS & body.keys() else ():
+        if near := difflib.get_close_matches(name, _FORMS, n=1):
+            return InvalidRequest(fields=[FieldError(name, f"no such field; did you mean {near[0]!r}?"), *error.fields])
+    return error
 
 
 def _validate(adapter: TypeAdapter[Any], value: Any, where: str, faults: list[FieldError]) -> Any:
@@ -67,6 +97,8 @@ def _fault(detail: ErrorDetails, where: str, adapter: TypeAdapter[Any]) -> Field
     if detail["type"] == "unexpected_keyword_argument":
         message = "no such field"
         near = difflib.get_close_matches(str(detail["loc"][-1]), _fields(adapter), n=1)
+        if not near and len(detail["loc"]) == 1:  # in a short form
+            near = difflib.get_close_matches(str(detail["loc"][0]), _fields(_PROCESS), n=1)
         if near:
             message += f"; did you mean {near[0]!r}?"
     elif detail["type"] == "missing":
@@ -106,8 +138,12 @@ def _check_parameters(machine: str, parameters: Any, where: str, faults: list[Fi
             faults.append(FieldError(f"{where}.machine", f"no machine {machine!r}; there are: {known}"))
     except InvalidRequest as error:
         faults += [FieldError(".".join(filter(None, (inside, f.field))), f.message) for f in error.fields]
-    except (ValueError, TypeError) as error:
-        faults.append(FieldError(inside, str(error)))
+    except Exception as error:  # of somebody else's code: it fails this request, and nothing else
+        faults.append(FieldError(inside, f"the machine {machine!r} does not take this: {_in_words(error)}"))
+
+
+def _in_words(error: Exception) -> str:
+    return str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
 
 
 def _check_process(parameters: Any, where: str, faults: list[FieldError]) -> None:
