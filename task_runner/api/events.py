@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from task_runner.api.streams import Streams
 from task_runner.errors import InvalidRequest
-from task_runner.service.store import StoredEvent
+from task_runner.service.statements import StoredEvent
 from task_runner.service.tasks import TaskService
 
 PAGE = 1000

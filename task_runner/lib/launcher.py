@@ -27,8 +27,8 @@ from typing import Any, BinaryIO, NoReturn
 
 from task_runner.errors import TaskRunnerError
 from task_runner.lib import failpoint, lock, signals
-from task_runner.lib.runner import Options, TaskRunner
 from task_runner.lib.request import encode_request
+from task_runner.lib.runner import Options, TaskRunner
 from task_runner.lib.taskdir import AttemptDirectory, remove_tree
 from task_runner.model.codec import from_json
 from task_runner.model.spec import Spec

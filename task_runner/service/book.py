@@ -19,9 +19,10 @@ from typing import Any
 from task_runner.errors import TaskRunnerError
 from task_runner.lib.clock import Clock, stamp
 from task_runner.model.codec import to_json
-from task_runner.service import store as statements
+from task_runner.service import statements
 from task_runner.service.events import Hub
-from task_runner.service.store import Op, Store, StoredEvent
+from task_runner.service.statements import Op, StoredEvent
+from task_runner.service.store import Store
 from task_runner.service.task import Record, Task
 
 log = logging.getLogger(__name__)

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from task_runner.service.store import StoredEvent
+from task_runner.service.statements import StoredEvent
 
 #: a subscriber that lags behind by this many events is cut off; it resumes from the store
 MAX_LAG = 10_000

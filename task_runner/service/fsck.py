@@ -16,7 +16,7 @@ from task_runner.lib.taskdir import read_control
 from task_runner.model.codec import from_json, to_json
 from task_runner.model.spec import Spec
 from task_runner.model.state import FINAL, State
-from task_runner.service import store as statements
+from task_runner.service import statements
 from task_runner.service.store import Store
 from task_runner.service.task import Record, Task
 

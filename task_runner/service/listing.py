@@ -6,7 +6,8 @@ import asyncio
 from dataclasses import replace
 
 from task_runner.service.book import Book
-from task_runner.service.store import Query, fold
+from task_runner.service.statements import fold
+from task_runner.service.store import Query
 from task_runner.service.task import Task
 
 

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 
 from task_runner.errors import TaskRunnerError
 from task_runner.lib.clock import stamp
-from task_runner.service import store as statements
+from task_runner.service import statements
 from task_runner.service.book import Book
 from task_runner.service.settings import Settings
 

@@ -19,49 +19,10 @@ from typing import Any
 from task_runner.errors import Damaged, Refused, StorageFull
 from task_runner.lib import failpoint
 from task_runner.lib.taskdir import set_aside
-from task_runner.model.codec import from_json, to_json
-from task_runner.service.task import Record, StopIntent, Task
+from task_runner.service.statements import SCHEMA, SELECT, VERSION, Op, StoredEvent, fold, task_of
+from task_runner.service.task import Task
 
 log = logging.getLogger(__name__)
-
-VERSION = 1
-_SCHEMA = """
-CREATE TABLE tasks (
-    seq INTEGER PRIMARY KEY AUTOINCREMENT,  -- the number of a removed row is not used again
-    id TEXT NOT NULL UNIQUE,
-    state TEXT NOT NULL,
-    outcome TEXT,
-    name TEXT,
-    tags TEXT NOT NULL,              -- every tag as a line "key=value", with a line feed before and after
-    created_at TEXT NOT NULL,
-    finished_at TEXT,
-    deleted INTEGER NOT NULL DEFAULT 0,
-    stop TEXT,                       -- the stop that is wanted, if any
-    spec TEXT NOT NULL,
-    record TEXT NOT NULL
-);
-CREATE INDEX tasks_active ON tasks (seq) WHERE outcome IS NULL OR deleted;
-CREATE INDEX tasks_state ON tasks (state, seq);
-CREATE INDEX tasks_outcome ON tasks (outcome, seq);
-CREATE INDEX tasks_finished ON tasks (finished_at) WHERE outcome IS NOT NULL;
-CREATE TABLE keys (key TEXT PRIMARY KEY, task_id TEXT NOT NULL, digest TEXT NOT NULL, created_at TEXT NOT NULL);
-CREATE TABLE events (seq INTEGER PRIMARY KEY AUTOINCREMENT, task_id TEXT NOT NULL, at TEXT NOT NULL, data TEXT NOT NULL);
-CREATE INDEX events_task ON events (task_id, seq);
-"""
-
-#: one statement with its values
-Op = tuple[str, Sequence[Any]]
-
-
-@dataclass(frozen=True, slots=True)
-class StoredEvent:
-    """A change of a task's state, as it was told."""
-
-    seq: int
-    task_id: str
-    at: str
-    data: dict[str, Any]
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Query:
@@ -126,7 +87,7 @@ class Store:
             if version > VERSION:
                 raise Refused(f"{self.path} is of a newer version ({version}); this daemon knows {VERSION}")
             if version == 0:
-                db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version={VERSION}; COMMIT;")
+                db.executescript(f"BEGIN IMMEDIATE; {SCHEMA} PRAGMA user_version={VERSION}; COMMIT;")
         except BaseException:
             db.close()
             raise
@@ -178,11 +139,11 @@ class Store:
 
     def unfinished(self) -> Iterator[Task]:
         """The tasks that are not over, and those that wait for their removal, in the order of acceptance."""
-        return map(_task, self._read(f"{_SELECT} WHERE outcome IS NULL OR deleted ORDER BY seq"))
+        return map(task_of, self._read(f"{SELECT} WHERE outcome IS NULL OR deleted ORDER BY seq"))
 
     def get(self, task_id: str) -> Task | None:
-        rows = self._read(f"{_SELECT} WHERE id = ? AND NOT deleted", (task_id,))
-        return _task(rows[0]) if rows else None
+        rows = self._read(f"{SELECT} WHERE id = ? AND NOT deleted", (task_id,))
+        return task_of(rows[0]) if rows else None
 
     def ids_like(self, prefix: str, limit: int) -> list[str]:
         """Ids that begin so. The prefix must be of characters that ids are made of."""
@@ -206,8 +167,8 @@ class Store:
             where.append(f"seq {'<' if query.newest_first else '>'} ?")
             values.append(query.after)
         order = "DESC" if query.newest_first else "ASC"
-        sql = f"{_SELECT} WHERE {' AND '.join(where)} ORDER BY seq {order} LIMIT ?"
-        return [_task(row) for row in self._read(sql, (*values, query.limit))]
+        sql = f"{SELECT} WHERE {' AND '.join(where)} ORDER BY seq {order} LIMIT ?"
+        return [task_of(row) for row in self._read(sql, (*values, query.limit))]
 
     def counts(self) -> dict[str, int]:
         """How many finished tasks there are, by outcome."""
@@ -232,14 +193,15 @@ class Store:
 
     def events(self, after: int, task_id: str | None, limit: int) -> list[StoredEvent]:
         """Events that came after this one, oldest first."""
-        where, values = ("seq > ?", [after]) if task_id is None else ("task_id = ? AND seq > ?", [task_id, after])
+        where, values = ("seq > ?", [after]) if task_id is None else ("seq > ? AND task_id = ?", [after, task_id])
         sql = f"SELECT seq, task_id, at, data FROM events WHERE {where} ORDER BY seq LIMIT ?"  # noqa: S608
         return [StoredEvent(row[0], row[1], row[2], json.loads(row[3])) for row in self._read(sql, (*values, limit))]
 
     def expired(self, before: str, keep: int, limit: int) -> list[str]:
         """Finished tasks that ended before a stamp, are to be removed anyway, or are beyond the newest ``keep``."""
         old = self._read(
-            "SELECT id FROM tasks WHERE outcome IS NOT NULL AND (finished_at < ? OR deleted) ORDER BY finished_at LIMIT ?",
+            "SELECT id FROM tasks WHERE outcome IS NOT NULL AND (finished_at < ? OR deleted)"
+            " ORDER BY finished_at LIMIT ?",
             (before, limit),
         )
         excess = self._read("SELECT count(*) FROM tasks WHERE outcome IS NOT NULL")[0][0] - keep
@@ -249,97 +211,6 @@ class Store:
                 (min(excess, limit),),
             )
         return list(dict.fromkeys(row[0] for row in old))
-
-
-_SELECT = "SELECT seq, id, name, tags, deleted, stop, spec, record FROM tasks"
-
-
-def insert(task: Task) -> Op:
-    """The statement that accepts a task."""
-    record = task.record
-    return (
-        "INSERT INTO tasks VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0, NULL, ?, ?)",
-        (
-            task.seq,
-            task.id,
-            record.state.value,
-            record.outcome and record.outcome.value,
-            task.name,
-            tag_lines(task.tags),
-            record.created_at,
-            record.finished_at,
-            task.spec_json,
-            _record_json(record),
-        ),
-    )
-
-
-def save(task_id: str, record: Record) -> Op:
-    """The statement that notes what is known."""
-    return (
-        "UPDATE tasks SET state = ?, outcome = ?, finished_at = ?, record = ? WHERE id = ?",
-        (
-            record.state.value,
-            record.outcome and record.outcome.value,
-            record.finished_at,
-            _record_json(record),
-            task_id,
-        ),
-    )
-
-
-def _record_json(record: Record) -> str:
-    return json.dumps(to_json(record, sparse=True), separators=(",", ":"))
-
-
-def save_intent(task_id: str, intent: StopIntent | None) -> Op:
-    return ("UPDATE tasks SET stop = ? WHERE id = ?", (intent and json.dumps(to_json(intent)), task_id))
-
-
-def hide(task_id: str) -> Op:
-    return ("UPDATE tasks SET deleted = 1 WHERE id = ?", (task_id,))
-
-
-def remove(task_id: str) -> list[Op]:
-    return [
-        ("DELETE FROM tasks WHERE id = ?", (task_id,)),
-        ("DELETE FROM events WHERE task_id = ?", (task_id,)),
-    ]
-
-
-def keep_key(key: str, task_id: str, digest: str, at: str) -> Op:
-    return ("INSERT OR REPLACE INTO keys VALUES (?, ?, ?, ?)", (key, task_id, digest, at))
-
-
-def drop_keys(before: str) -> Op:
-    return ("DELETE FROM keys WHERE created_at < ?", (before,))
-
-
-def keep_event(event: StoredEvent) -> Op:
-    return ("INSERT INTO events VALUES (?, ?, ?, ?)", (event.seq, event.task_id, event.at, json.dumps(event.data)))
-
-
-def fold(text: str) -> str:
-    """In lower case as SQLite's lower() has it: A to Z, and no other letter."""
-    return text.encode(errors="replace").lower().decode()
-
-
-def tag_lines(tags: dict[str, str]) -> str:
-    return "".join(f"\n{key}={value}\n" for key, value in tags.items())
-
-
-def _task(row: Any) -> Task:
-    seq, task_id, name, tags, deleted, stop, spec, record = row
-    return Task(
-        id=task_id,
-        seq=seq,
-        spec_json=spec,
-        name=name,
-        tags=dict(line.split("=", 1) for line in tags.split("\n") if line),
-        record=from_json(Record, json.loads(record)),
-        intent=from_json(StopIntent, json.loads(stop)) if stop else None,
-        deleted=bool(deleted),
-    )
 
 
 def _commit(db: sqlite3.Connection, jobs: Iterable[_Job]) -> Exception | None:

@@ -19,7 +19,7 @@ from task_runner.lib.clock import Clock, stamp
 from task_runner.model.codec import to_json
 from task_runner.model.spec import Spec
 from task_runner.model.state import Event, Outcome, State, step
-from task_runner.service import store as statements
+from task_runner.service import statements
 from task_runner.service.book import Book
 from task_runner.service.events import Hub
 from task_runner.service.listing import list_tasks

@@ -1,0 +1,142 @@
+"""Rows and statements: a task as the store keeps it, and every change as one SQL statement with its values."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from task_runner.model.codec import from_json, to_json
+from task_runner.service.task import Record, StopIntent, Task
+
+VERSION = 1
+SCHEMA = """
+CREATE TABLE tasks (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,  -- the number of a removed row is not used again
+    id TEXT NOT NULL UNIQUE,
+    state TEXT NOT NULL,
+    outcome TEXT,
+    name TEXT,
+    tags TEXT NOT NULL,              -- every tag as a line "key=value", with a line feed before and after
+    created_at TEXT NOT NULL,
+    finished_at TEXT,
+    deleted INTEGER NOT NULL DEFAULT 0,
+    stop TEXT,                       -- the stop that is wanted, if any
+    spec TEXT NOT NULL,
+    record TEXT NOT NULL
+);
+CREATE INDEX tasks_active ON tasks (seq) WHERE outcome IS NULL OR deleted;
+CREATE INDEX tasks_state ON tasks (state, seq);
+CREATE INDEX tasks_outcome ON tasks (outcome, seq);
+CREATE INDEX tasks_finished ON tasks (finished_at) WHERE outcome IS NOT NULL;
+CREATE TABLE keys (key TEXT PRIMARY KEY, task_id TEXT NOT NULL, digest TEXT NOT NULL, created_at TEXT NOT NULL);
+CREATE TABLE events (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT, task_id TEXT NOT NULL, at TEXT NOT NULL, data TEXT NOT NULL
+);
+CREATE INDEX events_task ON events (task_id, seq);
+"""
+
+#: one statement with its values
+Op = tuple[str, Sequence[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class StoredEvent:
+    """A change of a task's state, as it was told."""
+
+    seq: int
+    task_id: str
+    at: str
+    data: dict[str, Any]
+
+
+SELECT = "SELECT seq, id, name, tags, deleted, stop, spec, record FROM tasks"
+
+
+def insert(task: Task) -> Op:
+    """The statement that accepts a task."""
+    record = task.record
+    return (
+        "INSERT INTO tasks VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0, NULL, ?, ?)",
+        (
+            task.seq,
+            task.id,
+            record.state.value,
+            record.outcome and record.outcome.value,
+            task.name,
+            tag_lines(task.tags),
+            record.created_at,
+            record.finished_at,
+            task.spec_json,
+            _record_json(record),
+        ),
+    )
+
+
+def save(task_id: str, record: Record) -> Op:
+    """The statement that notes what is known."""
+    return (
+        "UPDATE tasks SET state = ?, outcome = ?, finished_at = ?, record = ? WHERE id = ?",
+        (
+            record.state.value,
+            record.outcome and record.outcome.value,
+            record.finished_at,
+            _record_json(record),
+            task_id,
+        ),
+    )
+
+
+def _record_json(record: Record) -> str:
+    return json.dumps(to_json(record, sparse=True), separators=(",", ":"))
+
+
+def save_intent(task_id: str, intent: StopIntent | None) -> Op:
+    return ("UPDATE tasks SET stop = ? WHERE id = ?", (intent and json.dumps(to_json(intent)), task_id))
+
+
+def hide(task_id: str) -> Op:
+    return ("UPDATE tasks SET deleted = 1 WHERE id = ?", (task_id,))
+
+
+def remove(task_id: str) -> list[Op]:
+    return [
+        ("DELETE FROM tasks WHERE id = ?", (task_id,)),
+        ("DELETE FROM events WHERE task_id = ?", (task_id,)),
+    ]
+
+
+def keep_key(key: str, task_id: str, digest: str, at: str) -> Op:
+    return ("INSERT OR REPLACE INTO keys VALUES (?, ?, ?, ?)", (key, task_id, digest, at))
+
+
+def drop_keys(before: str) -> Op:
+    return ("DELETE FROM keys WHERE created_at < ?", (before,))
+
+
+def keep_event(event: StoredEvent) -> Op:
+    return ("INSERT INTO events VALUES (?, ?, ?, ?)", (event.seq, event.task_id, event.at, json.dumps(event.data)))
+
+
+def fold(text: str) -> str:
+    """In lower case as SQLite's lower() has it: A to Z, and no other letter."""
+    return text.encode(errors="replace").lower().decode()
+
+
+def tag_lines(tags: dict[str, str]) -> str:
+    return "".join(f"\n{key}={value}\n" for key, value in tags.items())
+
+
+def task_of(row: Any) -> Task:
+    seq, task_id, name, tags, deleted, stop, spec, record = row
+    return Task(
+        id=task_id,
+        seq=seq,
+        spec_json=spec,
+        name=name,
+        tags=dict(line.split("=", 1) for line in tags.split("\n") if line),
+        record=from_json(Record, json.loads(record)),
+        intent=from_json(StopIntent, json.loads(stop)) if stop else None,
+        deleted=bool(deleted),
+    )
