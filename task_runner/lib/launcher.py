@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import ctypes
 import fcntl
+import functools
 import gc
 import json
 import os
@@ -23,13 +24,14 @@ import signal
 import socket
 import sys
 import traceback
+from dataclasses import dataclass
 from typing import Any, BinaryIO, NoReturn
 
 from task_runner.errors import TaskRunnerError
 from task_runner.lib import failpoint, lock, signals
 from task_runner.lib.request import encode_request
 from task_runner.lib.runner import Options, TaskRunner
-from task_runner.lib.taskdir import AttemptDirectory, remove_tree
+from task_runner.lib.taskdir import AttemptDirectory, remove_tree, write_control
 from task_runner.model.codec import from_json
 from task_runner.model.spec import Spec
 
@@ -69,65 +71,90 @@ def _serve(requests: BinaryIO, daemon: socket.socket, held: int) -> None:
         body = requests.read(int(head))
         if len(body) < int(head):
             return
+        start = _decode(body, daemon)
+        if start is None:
+            continue
         try:
             pid = os.fork()
         except OSError as error:
-            _answer(daemon, body, f"fork: {error.strerror}")
+            _answer(daemon, start, f"fork: {error.strerror}")
             continue
         if pid == 0:
-            _become_runner(body, daemon, held)
+            _become_runner(start, daemon, held)
 
 
-def _become_runner(body: bytes, daemon: socket.socket, held: int) -> NoReturn:
+@dataclass(frozen=True, slots=True)
+class _Start:
+    """A request, with all that can be made of it before the fork.
+
+    Here the memory is warm. After the fork every page that is written for the first time is copied first.
+    """
+
+    task_id: str
+    directory: AttemptDirectory
+    spec_json: bytes
+    runner: TaskRunner
+
+
+def _decode(body: bytes, daemon: socket.socket) -> _Start | None:
+    head, options_json, spec_json = body.split(b"\n", 2)
+    request: dict[str, Any] = json.loads(head)
+    directory = AttemptDirectory(request["directory"], request["attempt"])
+    try:
+        spec = from_json(Spec, json.loads(spec_json))
+        runner = TaskRunner(request["id"], spec, directory, _options(options_json))
+    except (ValueError, TaskRunnerError) as error:
+        _say(daemon, request["id"], directory.attempt, str(error))
+        return None
+    return _Start(request["id"], directory, spec_json, runner)
+
+
+@functools.lru_cache(maxsize=4)
+def _options(options_json: bytes) -> Options:
+    return from_json(Options, json.loads(options_json))
+
+
+def _become_runner(start: _Start, daemon: socket.socket, held: int) -> NoReturn:
     """Everything from here on is the runner's process; it does not return into the launcher's loop."""
     try:
         failpoint.reach("runner.forked")
         os.setsid()
-        runner = _claimed(body, daemon)
+        claimed = _claim(start, daemon)
         os.close(held)
         daemon.detach()
         null = os.open(os.devnull, os.O_RDWR)
         os.dup2(null, 0)
         os.close(null)
-        if runner is not None:
+        if claimed:
             failpoint.reach("runner.claimed")
-            runner.run()
+            start.runner.run()
     except BaseException:
         traceback.print_exc()
         os._exit(1)
     os._exit(0)
 
 
-def _claimed(body: bytes, daemon: socket.socket) -> TaskRunner | None:
-    head, options_json, spec_json = body.split(b"\n", 2)
-    request: dict[str, Any] = json.loads(head)
-    directory = AttemptDirectory(request["directory"], request["attempt"])
+def _claim(start: _Start, daemon: socket.socket) -> bool:
+    """Make the directory and claim the attempt; False if it is not ours to run, or cannot be run now."""
     try:
-        spec = from_json(Spec, json.loads(spec_json))
-        directory.create()
-        _write_spec(directory, spec_json)
-        runner = TaskRunner(request["id"], spec, directory, from_json(Options, json.loads(options_json)))
-        runner.claim()
+        start.directory.create()
+        write_control(start.directory.spec, start.spec_json)
+        start.runner.claim()
     except lock.AlreadyClaimed:
-        return None
-    except (OSError, TaskRunnerError) as error:
-        _answer(daemon, body, str(error))
-        return None
-    return runner
+        return False
+    except OSError as error:
+        _answer(daemon, start, str(error))
+        return False
+    return True
 
 
-def _write_spec(directory: AttemptDirectory, spec_json: bytes) -> None:
-    fd = os.open(directory.spec, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    try:
-        os.write(fd, spec_json)
-    finally:
-        os.close(fd)
+def _answer(daemon: socket.socket, start: _Start, error: str) -> None:
+    _say(daemon, start.task_id, start.directory.attempt, error)
 
 
-def _answer(daemon: socket.socket, body: bytes, error: str) -> None:
+def _say(daemon: socket.socket, task_id: str, attempt: int, error: str) -> None:
     """Say that a start did not happen. Short enough that answers of several processes do not mix."""
-    head = json.loads(body.split(b"\n", 1)[0])
-    answer = {"id": head["id"], "attempt": head["attempt"], "error": error[:500]}
+    answer = {"id": task_id, "attempt": attempt, "error": error[:500]}
     try:
         daemon.send(json.dumps(answer).encode() + b"\n", socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
     except OSError:
@@ -144,11 +171,11 @@ def _rehearse(tasks: str, daemon: socket.socket) -> None:
     spec = b'{"actions": [{"machine": "process", "parameters": {"command": ["true"]}}]}'
     request = encode_request("rehearsal", 1, directory.path, spec, b"{}")
     for _ in range(REHEARSALS):
-        runner = _claimed(request.split(b"\n", 1)[1], daemon)
-        if runner is None:
+        start = _decode(request.split(b"\n", 1)[1], daemon)
+        if start is None or not _claim(start, daemon):
             break  # no space left, say; runners work without
-        runner.run()
-        runner.close()
+        start.runner.run()
+        start.runner.close()
         os.unlink(directory.lock)
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
     remove_tree(directory.path)

@@ -83,12 +83,11 @@ class TaskRunner:
         self._options = options
         self._clock: Clock = clock or SystemClock()
         self._on_turn = on_turn
-        self._pid = os.getpid()
-        self._writer = StatusWriter(directory)
         self._actions = [
             ActionStatus(index=index, machine=action.machine, name=action.name)
             for index, action in enumerate(spec.actions)
         ]
+        self._writer = StatusWriter(directory, self._actions)
         self._index = -1
         self._main = 0  # pid of the running action's first process
         self._ended: tuple[int, resource.struct_rusage] | None = None  # how that one ended
@@ -107,6 +106,7 @@ class TaskRunner:
         Where there is no space for its files the claim is given back: nothing was started, so it may be tried again.
         """
         _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        self._pid = os.getpid()
         self._me = process.identify(self._pid)
         self._lock = lock.claim(self._directory, self._me, self._clock.time(), self._clock.monotonic())
         try:
@@ -138,6 +138,7 @@ class TaskRunner:
         self._deadline = None if limit is None else now + limit
         self._turn(0)
         for index in range(len(self._actions)):
+            self._sit_out_pause()
             if self._order is not None:
                 self._interrupted = True
                 break
@@ -156,7 +157,7 @@ class TaskRunner:
         try:
             self._main = registry.start(self._spec.actions[index], self._context(index))
         except StartFailed as error:
-            self._change(index, state="exited", finished_at=self._now(), error=str(error))
+            self._change(index, state="exited", finished_at=self._now(), error=_short(str(error)))
             return False
         self._change(index, process=process.identify(self._main))
         self._enter(Event.SPAWN)
@@ -169,14 +170,14 @@ class TaskRunner:
         if self._childless:
             return True
         if self._stop is None:
-            if self._ended is not None:
+            if self._ended is not None and self._paused_since is None:
                 self._begin_stop(StopOrder("leftovers", signal.SIGTERM, self._spec.grace_seconds))
             return False
         return not self._stop.press()
 
     def _close_action(self, index: int, before: resource.struct_rusage) -> bool:
         if self._stop is not None:
-            self._receipt = self._stop.receipt()
+            self._receipt, self._stop = self._stop.receipt(), None
         code = number = None
         if self._ended is not None:
             result = os.waitstatus_to_exitcode(self._ended[0])
@@ -295,6 +296,11 @@ class TaskRunner:
             tree.thaw(self._pid)
             self._enter(Event.RESUME)
 
+    def _sit_out_pause(self) -> None:
+        """Between two actions: a pause that came as the last one ended holds the next."""
+        while self._paused_since is not None and self._order is None:
+            self._turn(self._patience())
+
     def _end_pause(self) -> None:
         assert self._paused_since is not None
         lasted = self._clock.monotonic() - self._paused_since
@@ -355,6 +361,8 @@ class TaskRunner:
 
     def _finish(self) -> Status:
         """Write how it ended: the one thing for which there is space on a full disk."""
+        if self._paused_since is not None:
+            self._end_pause()
         self._state = step(self._state, Event.END)
         decisive = self._actions[max(self._index, 0)]
         last = replace(
@@ -376,6 +384,11 @@ class TaskRunner:
             return Outcome.TIMED_OUT if self._order.reason == "timeout" else Outcome.CANCELLED
         succeeded = all(action.exit_code == 0 for action in self._actions)
         return Outcome.SUCCEEDED if succeeded else Outcome.FAILED
+
+
+def _short(error: str) -> str:
+    """The beginning and the end of an error: there is not room for any length in the last status."""
+    return error if len(error) <= 300 else f"{error[:150]} … {error[-140:]}"
 
 
 def _usage(now: resource.struct_rusage, before: resource.struct_rusage) -> Usage:

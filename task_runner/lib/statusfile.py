@@ -13,30 +13,36 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 
 from task_runner.errors import Damaged
-from task_runner.lib.taskdir import AttemptDirectory, read_control, write_control
+from task_runner.lib.taskdir import AttemptDirectory, read_control, set_aside, write_all, write_control
 from task_runner.model.codec import from_json, to_json
-from task_runner.model.status import FORMAT, Status
+from task_runner.model.status import FORMAT, ActionStatus, Status
 
-#: room for the last status; what a receipt lists is limited so that it fits
+#: room for the last status: what a receipt lists, and an error, are limited so that they fit
 RESERVED_BYTES = 16 * 1024
+#: and what an action's status grows by when its end is known
+RESERVED_BYTES_AN_ACTION = 640
 
 
 class StatusWriter:
     """The runner's hand."""
 
-    def __init__(self, directory: AttemptDirectory) -> None:
+    def __init__(self, directory: AttemptDirectory, actions: Sequence[ActionStatus]) -> None:
         self._path = directory.status
         self._reserve = f"{directory.path}/.status.reserve"
         self._reserved = -1
+        self._room = RESERVED_BYTES + sum(
+            len(json.dumps(to_json(each))) + RESERVED_BYTES_AN_ACTION for each in actions
+        )
 
     def reserve(self) -> None:
         """Take the space of the last status. Raises OSError where there is none."""
         self._reserved = os.open(
             self._reserve, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
         )
-        os.posix_fallocate(self._reserved, 0, RESERVED_BYTES)
+        os.posix_fallocate(self._reserved, 0, self._room)
 
     def write(self, status: Status) -> bool:
         """Write a status that others will follow; False where it could not be written."""
@@ -49,9 +55,13 @@ class StatusWriter:
     def write_last(self, status: Status) -> None:
         """Write the status that stays, into the reserved space."""
         data = _encode(status)
-        os.pwrite(self._reserved, data, 0)
+        write_all(self._reserved, data)
         os.ftruncate(self._reserved, len(data))
-        os.rename(self._reserve, self._path)
+        try:
+            os.rename(self._reserve, self._path)
+        except (IsADirectoryError, NotADirectoryError):
+            set_aside(self._path)  # somebody made a directory of that name
+            os.rename(self._reserve, self._path)
 
     def close(self) -> None:
         os.close(self._reserved)

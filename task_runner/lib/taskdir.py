@@ -144,13 +144,20 @@ def write_control(path: str, data: bytes) -> None:
     temporary = f"{path}.{os.getpid()}.tmp"
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
-        os.write(fd, data)
+        write_all(fd, data)
     except OSError:
         os.unlink(temporary)
         raise
     finally:
         os.close(fd)
     os.rename(temporary, path)
+
+
+def write_all(fd: int, data: bytes) -> None:
+    """Write everything, or raise OSError: on a disk that is filling up, write(2) may take a part and say so."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
 
 
 def set_aside(path: str) -> str | None:
