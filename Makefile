@@ -1,0 +1,42 @@
+# Every target does its own set-up, once, in .venv. Another interpreter: make test PYTHON=python3.13
+PYTHON ?= python3
+# how many tests run at once, and more arguments for pytest: make test WORKERS=4 ARGS="-k stop"
+WORKERS ?= 2
+ARGS ?=
+BIN := .venv/bin
+
+.NOTPARALLEL:
+.PHONY: help demo test lint install clean
+
+help:
+	@echo "make demo     a task outlives the daemon that started it"
+	@echo "make test     all tests; as root, Debian packages that they need are installed"
+	@echo "make lint     ruff, mypy, import-linter"
+	@echo "make install  an environment in .venv, with the command .venv/bin/task-runner"
+	@echo "make clean    remove .venv and everything else that was made here"
+
+demo: .venv/installed
+	@$(BIN)/python scripts/demo.py
+
+test: .venv/installed-for-tests
+	@scripts/debian-packages tests/debian-packages.txt
+	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
+
+lint: .venv/installed-for-tests
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+install: .venv/installed
+
+.venv/installed: pyproject.toml scripts/venv
+	scripts/venv .venv "$(PYTHON)" .
+	@touch $@
+
+.venv/installed-for-tests: pyproject.toml scripts/venv
+	scripts/venv .venv "$(PYTHON)" ".[test]"
+	@touch .venv/installed $@
+
+clean:
+	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
