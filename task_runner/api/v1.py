@@ -21,6 +21,7 @@ from task_runner.api.problem import problem
 from task_runner.api.view import seen_output, task_json
 from task_runner.errors import InvalidRequest
 from task_runner.lib import signals
+from task_runner.model.spec import Spec
 from task_runner.model.state import Outcome, State
 from task_runner.service.store import Query
 from task_runner.service.task import Task
@@ -29,6 +30,7 @@ from task_runner.service.validate import parse_json, parse_spec
 
 MAX_WAIT = 300.0
 PAGE, MAX_PAGE = 1000, 10_000
+LARGE_BODY = 65_536
 
 
 def _service(request: Request) -> TaskService:
@@ -53,6 +55,10 @@ async def _body(request: Request) -> dict[str, Any]:
     return value
 
 
+def _spec(raw: bytes) -> Spec:
+    return parse_spec(parse_json(raw))
+
+
 async def create_task(request: Request) -> Response:
     """POST /v1/tasks: 201 once the task is on stable storage; 200 if the idempotency key was used before."""
     try:
@@ -63,7 +69,9 @@ async def create_task(request: Request) -> Response:
     if key is not None and not 1 <= len(key) <= 200:
         raise InvalidRequest.at("Idempotency-Key", "1 to 200 characters are expected")
     service = _service(request)
-    accepted = await service.submit(parse_spec(parse_json(raw)), key=key)
+    # a large body takes long to check, and the daemon has others to answer
+    spec = _spec(raw) if len(raw) < LARGE_BODY else await asyncio.to_thread(_spec, raw)
+    accepted = await service.submit(spec, key=key)
     body = _shown(service, accepted.task)
     return json_response(
         body, 200 if accepted.repeated else 201, {"Location": f"/v1/tasks/{accepted.task.id}"}

@@ -43,6 +43,7 @@ class MultiprocessEnvironment:
         self._options = json.dumps(options).encode()
         self._watched: dict[str, tuple[int, int]] = {}  # task id: pid of its runner, pidfd
         self._launcher: _Launcher | None = None
+        self._bell: Doorbell | None = None
 
     async def open(
         self, on_news: Callable[[str], None], on_refusal: Callable[[Refusal], None], on_outage: Callable[[], None]
@@ -61,10 +62,12 @@ class MultiprocessEnvironment:
             await self._launcher.stop()
         for task_id in list(self._watched):
             self.forget(task_id)
-        self._loop.remove_reader(self._bell.fd)
-        self._bell.close()
+        if self._bell is not None:
+            self._loop.remove_reader(self._bell.fd)
+            self._bell.close()
 
     def _answer_bell(self) -> None:
+        assert self._bell is not None
         for task_id in self._bell.answer():
             self._on_news(task_id)
 

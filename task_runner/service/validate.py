@@ -26,6 +26,8 @@ from task_runner.model.spec import ProcessParameters, Spec
 _SPEC = TypeAdapter(Spec)
 _PROCESS = TypeAdapter(ProcessParameters)
 BUILT_IN = ("process", "echo")
+#: a body may have a million faults; so many are told
+MOST_FAULTS = 50
 _FORMS = {"actions", "machine", "command", "shell"}
 
 
@@ -68,14 +70,15 @@ def parse_spec(body: Any) -> Spec:
         for index, action in enumerate(spec.actions):
             _check_parameters(action.machine, action.parameters, f"actions.{index}", faults)
     if faults:
-        raise InvalidRequest(fields=[_as_written(fault, body) for fault in faults])
+        raise InvalidRequest(fields=[_as_written(fault, body) for fault in faults[:MOST_FAULTS]])
     return cast("Spec", spec)
 
 
 def _with_nearest_form(error: InvalidRequest, body: Any) -> InvalidRequest:
     """A body of no form may be one with its first word misspelt."""
-    for name in body if isinstance(body, dict) and not _FORMS & body.keys() else ():
-        if near := difflib.get_close_matches(name, _FORMS, n=1):
+    names = list(body)[:MOST_FAULTS] if isinstance(body, dict) and not _FORMS & body.keys() else []
+    for name in names:
+        if near := difflib.get_close_matches(name[:100], _FORMS, n=1):
             return InvalidRequest(fields=[FieldError(name, f"no such field; did you mean {near[0]!r}?"), *error.fields])
     return error
 
@@ -85,20 +88,22 @@ def _validate(adapter: TypeAdapter[Any], value: Any, where: str, faults: list[Fi
         # through JSON, because only there strict mode takes an object for a dataclass
         return adapter.validate_json(to_json(value), strict=True)
     except ValidationError as error:
-        faults += [_fault(detail, where, adapter) for detail in error.errors(include_url=False)]
+        details = error.errors(include_url=False, include_context=False, include_input=False)
+        faults += [_fault(detail, where, adapter) for detail in details[:MOST_FAULTS]]
     except ValueError as error:  # a lone surrogate, which is JSON and no text
         faults.append(FieldError(where, str(error)))
     return None
 
 
 def _fault(detail: ErrorDetails, where: str, adapter: TypeAdapter[Any]) -> FieldError:
-    path = ".".join(str(part) for part in detail["loc"] if part != "[key]")
+    path = ".".join(str(part)[:200] for part in detail["loc"] if part != "[key]")
     message = detail["msg"]
     if detail["type"] == "unexpected_keyword_argument":
         message = "no such field"
-        near = difflib.get_close_matches(str(detail["loc"][-1]), _fields(adapter), n=1)
+        name = str(detail["loc"][-1])[:100]
+        near = difflib.get_close_matches(name, _fields(adapter), n=1)
         if not near and len(detail["loc"]) == 1:  # in a short form
-            near = difflib.get_close_matches(str(detail["loc"][0]), _fields(_PROCESS), n=1)
+            near = difflib.get_close_matches(name, _fields(_PROCESS), n=1)
         if near:
             message += f"; did you mean {near[0]!r}?"
     elif detail["type"] == "missing":
