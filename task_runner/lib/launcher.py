@@ -23,7 +23,6 @@ import resource
 import signal
 import socket
 import sys
-import traceback
 from dataclasses import dataclass
 from typing import Any, BinaryIO, NoReturn
 
@@ -129,6 +128,8 @@ def _become_runner(start: _Start, daemon: socket.socket, held: int) -> NoReturn:
             failpoint.reach("runner.claimed")
             start.runner.run()
     except BaseException:
+        import traceback
+
         traceback.print_exc()
         os._exit(1)
     os._exit(0)

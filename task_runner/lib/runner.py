@@ -64,6 +64,10 @@ def base_environment() -> dict[str, str]:
     return basics
 
 
+#: seconds a command must live for its start to be told: most that end sooner are told of once, not twice
+TELL_AFTER = 0.02
+
+
 class TaskRunner:
     """Carries out one attempt of one task. `run` returns when nothing of it is alive any more."""
 
@@ -99,6 +103,7 @@ class TaskRunner:
         self._paused_since: float | None = None
         self._paused_seconds = 0.0
         self._behind = False  # the status file lacks the last change
+        self._tell_at: float | None = None  # when to tell that a command runs
 
     def claim(self) -> None:
         """Make this attempt ours, with all it will need. Raises AlreadyClaimed, OSError.
@@ -160,7 +165,8 @@ class TaskRunner:
             self._change(index, state="exited", finished_at=self._now(), error=_short(str(error)))
             return False
         self._change(index, process=process.identify(self._main))
-        self._enter(Event.SPAWN)
+        self._enter(Event.SPAWN, tell=False)
+        self._tell_at = self._clock.monotonic() + TELL_AFTER
         while not self._over():
             self._turn(self._patience())
         return self._close_action(index, before)
@@ -178,6 +184,7 @@ class TaskRunner:
     def _close_action(self, index: int, before: resource.struct_rusage) -> bool:
         if self._stop is not None:
             self._receipt, self._stop = self._stop.receipt(), None
+        self._tell_at = None
         code = number = None
         if self._ended is not None:
             result = os.waitstatus_to_exitcode(self._ended[0])
@@ -214,6 +221,8 @@ class TaskRunner:
     def _patience(self) -> float:
         """Seconds until something must be done without a signal."""
         times = [self._next_beat]
+        if self._tell_at is not None:
+            times.append(self._tell_at)
         if self._stop is not None:
             times.append(self._stop.kill_at)
         elif self._deadline is not None and self._paused_since is None and self._order is None:
@@ -233,6 +242,8 @@ class TaskRunner:
             self._lock.beat(self._clock.time(), now)
             if self._behind:
                 self._write()
+        if self._tell_at is not None and now >= self._tell_at and not self._childless:
+            self._write()
         if self._deadline is not None and now >= self._deadline and self._paused_since is None:
             self._deadline = None
             self._request(
@@ -335,13 +346,14 @@ class TaskRunner:
             started_at=self._now(),
         )
 
-    def _enter(self, event: Event) -> None:
+    def _enter(self, event: Event, *, tell: bool = True) -> None:
         """Move to the next state and tell it."""
         if event is Event.SPAWN and self._state is State.RUNNING:
             pass  # the next action of a running task
         else:
             self._state = step(self._state, event)
-        self._write()
+        if tell:
+            self._write()
 
     def _current(self) -> Status:
         return replace(
@@ -355,6 +367,7 @@ class TaskRunner:
         )
 
     def _write(self) -> None:
+        self._tell_at = None
         self._behind = not self._writer.write(self._current())
         if self._options.bell is not None:
             doorbell.ring(self._options.bell, self._id)

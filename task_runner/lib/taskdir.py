@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import stat
 
 from task_runner.errors import Damaged
@@ -65,8 +64,9 @@ class TaskDirectories:
         return AttemptDirectory(f"{self.path}/{task_id}", attempt)
 
     def ids(self) -> list[str]:
-        """The tasks that have a directory."""
-        return [name for name in os.listdir(self.path) if not name.startswith(".")]
+        """The tasks that have a directory. What has another kind of name is not ours."""
+        with os.scandir(self.path) as entries:
+            return [each.name for each in entries if _is_id(each.name) and each.is_dir(follow_symlinks=False)]
 
     def discard(self, task_id: str, attempt: int = 1) -> None:
         """Make the directory of a task (or of one later attempt) disappear at once, then remove it.
@@ -88,11 +88,17 @@ class TaskDirectories:
                 remove_tree(f"{self.path}/{name}")
 
 
+def _is_id(name: str) -> bool:
+    return len(name) == 16 and set(name) <= set("0123456789abcdef")
+
+
 def remove_tree(path: str) -> None:
     """Remove a directory that a task could write to: modes it took away are given back first.
 
     shutil.rmtree does not follow symbolic links and holds every directory by descriptor while it is in it.
     """
+    import shutil  # here, because the launcher would load four libraries for it and never use them
+
     try:
         shutil.rmtree(path)
     except FileNotFoundError:

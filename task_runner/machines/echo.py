@@ -10,7 +10,6 @@ import fcntl
 import os
 import signal
 import time
-import urllib.parse
 from collections.abc import Sequence
 from types import FrameType
 from typing import Any
@@ -63,6 +62,8 @@ def _hold(script: Script, directory: str) -> None:
     """Take the named locks, in one order for everybody so that no two scripts wait for each other."""
     if not script.shared and not script.exclusive:
         return
+    import urllib.parse  # in the child that needs it
+
     os.makedirs(directory, mode=0o700, exist_ok=True)
     for name in sorted({*script.shared, *script.exclusive}):
         mode = fcntl.LOCK_EX if name in script.exclusive else fcntl.LOCK_SH
