@@ -1,0 +1,143 @@
+"""A full disk loses no ending and stops no command (promises 6, 9 and 10). The state directory is a small tmpfs."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from conftest import Daemon, wait_for
+
+pytestmark = pytest.mark.needs("root")
+
+MEGABYTES = 12
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A tmpfs of a few megabytes; unmounted when the test is over, whatever is still on it."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={MEGABYTES}m", "tmpfs", disk], check=True)
+    yield disk
+    subprocess.run(["umount", "--lazy", disk], check=True)
+
+
+@pytest.fixture
+def daemon_on_small_disk(small_disk: Path, make_daemon: Callable[..., Daemon]) -> Daemon:
+    return make_daemon(small_disk / "state").start()
+
+
+def fill(disk: Path) -> Path:
+    """Use up every free block."""
+    filler = disk / "filler"
+    with open(filler, "ab", buffering=0) as file:
+        for size in (65536, 4096, 1):
+            try:
+                while True:
+                    file.write(b"x" * size)
+            except OSError as error:
+                assert error.errno == errno.ENOSPC
+    return filler
+
+
+def is_full(daemon: Daemon) -> bool:
+    return not daemon.http.get("/v1/node").json()["storage"]["ok"]
+
+
+def submit_until_refused(daemon: Daemon) -> tuple[list[str], dict]:
+    """Submit until the store takes nothing more; returns what was accepted, and the refusal."""
+    accepted = []
+    for _ in range(3000):
+        response = daemon.post("/v1/tasks", {"command": ["true"], "metadata": {"x": "y" * 2000}})
+        if response.status_code != 201:
+            return accepted, {**response.json(), "code": response.status_code}
+        accepted.append(response.json()["taskId"])
+    pytest.fail("the store took 3000 tasks on a full disk")
+
+
+def test_commands_run_on_and_endings_are_kept(daemon_on_small_disk, small_disk, tmp_path):
+    daemon = daemon_on_small_disk
+    go, written = tmp_path / "go", tmp_path / "written"
+    wait_outside = f"while [ ! -e {go} ]; do sleep 0.05; done"
+    quiet = daemon.submit(shell=f"{wait_outside}; exit 5")
+    loud = daemon.submit(shell=f"{wait_outside}; head -c 4000000 /dev/zero; echo $? > {written}; exit 6")
+    stopped = daemon.submit(shell="trap 'exit 9' TERM; while :; do sleep 0.05; done")
+    for task_id in (quiet, loud, stopped):
+        daemon.wait_state(task_id, "running")
+
+    filler = fill(small_disk)
+    accepted, refusal = submit_until_refused(daemon)
+    assert refusal["code"] == 507
+    assert "full" in refusal["detail"]
+    assert is_full(daemon)
+    assert daemon.http.get("/ready").status_code == 503
+    fill(small_disk)
+
+    # a stop works, with the command's own answer to it
+    daemon.post(f"/v1/tasks/{stopped}/stop")
+    ended = daemon.wait(stopped)
+    assert (ended["outcome"], ended["exitCode"], ended["receipt"]["reason"]) == ("cancelled", 9, "stop")
+    # commands run on; one that writes learns itself that there is no space
+    go.touch()
+    assert (daemon.wait(quiet)["outcome"], daemon.wait(quiet)["exitCode"]) == ("failed", 5)
+    assert daemon.wait(loud)["exitCode"] == 6
+    assert written.read_text() == "1\n"
+
+    # what was said stays, through SIGKILL, before and after there is space again
+    daemon.kill()
+    filler.unlink()
+    (small_disk / "filler").unlink(missing_ok=True)
+    daemon.restart()
+    wait_for(lambda: not is_full(daemon), "the store takes changes again")
+    assert daemon.task(stopped)["outcome"] == "cancelled"
+    assert daemon.task(quiet)["exitCode"] == 5
+    assert daemon.task(loud)["exitCode"] == 6
+    for task_id in accepted:
+        assert daemon.wait(task_id)["outcome"] == "succeeded"
+    assert daemon.wait(daemon.submit("true"))["outcome"] == "succeeded"
+
+
+def test_a_daemon_that_never_stops_stores_later_what_the_disk_refused(daemon_on_small_disk, small_disk, tmp_path):
+    daemon = daemon_on_small_disk
+    go = tmp_path / "go"
+    task_id = daemon.submit(shell=f"while [ ! -e {go} ]; do sleep 0.05; done; exit 4")
+    daemon.wait_state(task_id, "running")
+    filler = fill(small_disk)
+    submit_until_refused(daemon)
+    fill(small_disk)
+    go.touch()
+    assert daemon.wait(task_id)["exitCode"] == 4
+    filler.unlink()
+    wait_for(lambda: not is_full(daemon), "the store takes changes again")
+    daemon.restart()
+    assert daemon.task(task_id)["exitCode"] == 4
+
+
+def test_deleting_frees_space_on_a_full_disk(daemon_on_small_disk, small_disk):
+    daemon = daemon_on_small_disk
+    big = daemon.submit("head", "-c", "2000000", "/dev/zero")
+    daemon.wait(big)
+    fill(small_disk)
+    submit_until_refused(daemon)
+    assert daemon.http.delete(f"/v1/tasks/{big}").status_code == 200
+    wait_for(lambda: not os.path.exists(daemon.state_dir / "tasks" / big), "its files are gone")
+    wait_for(lambda: daemon.post("/v1/tasks", {"command": ["true"]}).status_code == 201, "there is space again")
+    assert daemon.http.get(f"/v1/tasks/{big}").status_code == 404
+
+
+def test_a_task_that_finds_no_space_waits_and_says_why(daemon_on_small_disk, small_disk):
+    daemon = daemon_on_small_disk
+    daemon.post("/v1/node/drain")
+    task_id = daemon.submit("true")
+    filler = fill(small_disk)
+    daemon.post("/v1/node/undrain")
+    task = wait_for(
+        lambda: (t := daemon.task(task_id))["pendingReason"] and t, "it says what it waits for"
+    )
+    assert "No space left" in task["pendingReason"]
+    filler.unlink()
+    assert daemon.wait(task_id)["outcome"] == "succeeded"
