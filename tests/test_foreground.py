@@ -1,0 +1,139 @@
+"""`python -m task_runner.lib.runner SPEC`: the same runner, without a daemon, in the current directory."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import PATIENCE, ROOT, wait_for
+
+from task_runner.lib import lock, process
+from task_runner.lib.taskdir import AttemptDirectory
+
+COMMAND = [sys.executable, "-m", "task_runner.lib.runner"]
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
+
+
+@pytest.fixture
+def foreground(tmp_path: Path) -> Iterator:
+    """Starts a runner in tmp_path; ends it and what it started."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(spec: object) -> subprocess.Popen[bytes]:
+        (tmp_path / "spec").write_text(json.dumps(spec))
+        runner = subprocess.Popen(
+            [*COMMAND, "spec"], cwd=tmp_path, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        started.append(runner)
+        return runner
+
+    yield start
+    for runner in started:
+        for each in process.descendants(runner.pid):
+            process.send(each, signal.SIGKILL)
+        runner.kill()
+        runner.communicate()
+
+
+def run(spec: object, directory: Path) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        [*COMMAND, "-"],
+        input=json.dumps(spec).encode(),
+        cwd=directory,
+        env=ENVIRONMENT,
+        capture_output=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+
+
+def status(directory: Path) -> dict:
+    return json.loads((directory / "status.json").read_text())
+
+
+def test_the_sample_runs_as_task_cli_with_its_results_here(tmp_path):
+    done = subprocess.run(
+        [*COMMAND, str(ROOT / "doc" / "sample_task.json")],
+        cwd=tmp_path,
+        env=ENVIRONMENT,
+        capture_output=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert done.returncode == 0
+    assert b"Task has now completed" in done.stdout
+    assert (tmp_path / "output.log").read_bytes() == done.stdout
+    assert (status(tmp_path)["taskId"], status(tmp_path)["outcome"]) == ("cli", "succeeded")
+
+
+@pytest.mark.parametrize(
+    ("spec", "code"),
+    [
+        ({"command": ["true"]}, 0),
+        ({"shell": "exit 7"}, 7),
+        ({"shell": "kill -9 $$"}, 137),
+        ({"command": ["no-such-program"]}, 127),
+        ({"machine": "echo", "parameters": "return 4"}, 4),
+        ({"shell": "sleep 60", "timeoutSeconds": 0.2}, 143),
+    ],
+)
+def test_the_exit_code_is_the_tasks(tmp_path, spec, code):
+    assert run(spec, tmp_path).returncode == code
+
+
+def test_ctrl_c_stops_the_task_and_its_cleanup_runs(foreground, tmp_path):
+    runner = foreground({"machine": "echo", "parameters": ["echo begun", "sleep 60", "cleanup", "echo cleaned up"]})
+    wait_for(lambda: b"begun" in (tmp_path / "output.log").read_bytes() if (tmp_path / "output.log").exists() else 0)
+    runner.send_signal(signal.SIGINT)
+    output, _errors = runner.communicate(timeout=PATIENCE)
+    assert runner.returncode == 143
+    assert output == b"begun\ncleaned up\n"
+    assert status(tmp_path)["outcome"] == "cancelled"
+
+
+def test_ctrl_c_leaves_nothing_alive(foreground, tmp_path):
+    runner = foreground({"shell": "trap '' TERM; setsid sleep 600 & sleep 600 & wait", "graceSeconds": 0.3})
+    wait_for(lambda: len(process.descendants(runner.pid)) == 3, "all its processes run")
+    family = process.descendants(runner.pid)
+    runner.send_signal(signal.SIGINT)
+    runner.communicate(timeout=PATIENCE)
+    assert runner.returncode == 137
+    assert [each for each in family if process.look(each.pid) == each] == []
+    assert status(tmp_path)["receipt"]["killedCount"] == 3
+
+
+def test_a_second_run_in_the_same_directory_begins_anew_but_not_beside_the_first(foreground, tmp_path):
+    first = foreground({"shell": "echo first; sleep 600"})
+    wait_for(lambda: lock.probe(AttemptDirectory(str(tmp_path), 1)).held, "the first has its lock")
+    second = run({"shell": "echo second"}, tmp_path)
+    assert second.returncode == 75
+    assert b"another task runs" in second.stderr
+    first.send_signal(signal.SIGTERM)
+    first.communicate(timeout=PATIENCE)
+    assert run({"shell": "echo third"}, tmp_path).stdout == b"third\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("{", "Expecting"),
+        ("[]", "a task is a JSON object"),
+        ("{}", "needs one of"),
+        ('{"machine": "echo", "parameters": "jump"}', "line 1"),
+        ('{"command": ["true"], "stopSignal": "SIGNOPE"}', "not a signal"),
+    ],
+)
+def test_a_spec_that_makes_no_sense_is_refused_with_the_reason(tmp_path, text, words):
+    (tmp_path / "spec").write_text(text)
+    done = subprocess.run(
+        [*COMMAND, "spec"], cwd=tmp_path, env=ENVIRONMENT, capture_output=True, timeout=PATIENCE, check=False
+    )
+    assert done.returncode == 65
+    assert words in done.stderr.decode()
+    assert not (tmp_path / "status.json").exists()
