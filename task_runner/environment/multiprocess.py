@@ -99,8 +99,8 @@ class MultiprocessEnvironment:
         status, damage = self._read_status(directory)
         identity = probe.runner or (status.runner if status else None)
         alive = probe.held
-        if not probe.claimed and identity is not None:
-            alive = process.is_alive(identity)  # somebody removed the lock file: the next best proof
+        if probe.runner is None and not alive and identity is not None:
+            alive = process.is_alive(identity)  # the lock file was removed or damaged: the next best proof
         process_state = self._watch(task_id, identity) if alive and identity is not None else None
         return Sighting(
             claimed=probe.claimed or status is not None,
@@ -119,10 +119,25 @@ class MultiprocessEnvironment:
             return statusfile.read(directory), None
         except Damaged as error:
             kept = set_aside(directory.status)
+            if kept is not None and (late := self._replaced_meanwhile(directory, kept)) is not None:
+                return late, None
             log.warning("%s: %s; kept as %s", directory.status, error, kept)
             return None, f"{error}; kept as {os.path.basename(kept or '')}"
         except OSError as error:
             return None, f"status.json: {error.strerror}"
+
+    def _replaced_meanwhile(self, directory: AttemptDirectory, kept: str) -> Status | None:
+        """The status that was set aside, if the runner wrote a good one just before the rename: it is put back."""
+        try:
+            status = statusfile.read_file(kept)
+            if status is not None:
+                os.link(kept, directory.status)
+                os.unlink(kept)
+        except FileExistsError:
+            return self._read_status(directory)[0]  # it has written yet another
+        except (OSError, Damaged):
+            return None
+        return status
 
     def _watch(self, task_id: str, runner: Identity) -> str | None:
         """Have the kernel tell when the runner ends. Returns its state letter, None if it is gone."""
@@ -173,12 +188,9 @@ class MultiprocessEnvironment:
 
     def _send(self, task_id: str, attempt: int, number: int) -> bool:
         """Signal the runner: the lock says that it lives, the identity says who it is, the pidfd keeps it so."""
-        probe = lock.probe(self._directory(task_id, attempt))
-        runner = probe.runner
-        if runner is None:
-            status, _damage = self._read_status(self._directory(task_id, attempt))
-            runner = status.runner if status else None
-        if not probe.held or runner is None:
+        sighting = self.look(task_id, attempt)
+        runner = sighting.runner
+        if not sighting.alive or runner is None:
             return False
         seen = process.look(runner.pid)
         if seen is None or seen.start_time != runner.start_time or runner.boot_id != boot_id():

@@ -10,6 +10,9 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
+
+from task_runner.lib.taskdir import set_aside
 
 
 def ring(path: str, task_id: str) -> bool:
@@ -31,6 +34,8 @@ class Doorbell:
     """The daemon's end."""
 
     def __init__(self, path: str) -> None:
+        if os.path.lexists(path) and not stat.S_ISFIFO(os.lstat(path).st_mode):
+            set_aside(path)
         try:
             os.mkfifo(path, 0o600)
         except FileExistsError:

@@ -142,7 +142,7 @@ def _parse(content: bytes, held: bool) -> Probe:
         if data.get("void"):
             return Probe(claimed=True, held=held, void=True)
         runner = from_json(Identity, data["runner"])
-    except (ValueError, AttributeError, KeyError, Damaged) as error:
+    except (ValueError, TypeError, AttributeError, KeyError, RecursionError, Damaged) as error:
         return Probe(claimed=True, held=held, damage=f"lock: {error}")
     return Probe(claimed=True, held=held, runner=runner, heartbeat=_parse_pulse(pulse))
 

@@ -90,8 +90,13 @@ def _encode(status: Status) -> bytes:
 
 def read(directory: AttemptDirectory) -> Status | None:
     """The status as it stands; None where there is none yet. Raises Damaged, OSError."""
+    return read_file(directory.status)
+
+
+def read_file(path: str) -> Status | None:
+    """The same of any file."""
     try:
-        raw = read_control(directory.status)
+        raw = read_control(path)
     except FileNotFoundError:
         return None
     try:

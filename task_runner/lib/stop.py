@@ -48,7 +48,7 @@ def read_order(directory: AttemptDirectory, spec: Spec) -> StopOrder:
         number = signals.parse(asked.get("signal") or spec.stop_signal)
         wish = asked.get("graceSeconds")
         grace = grace if wish is None else max(0.0, float(wish))
-    except (OSError, ValueError, TypeError, AttributeError, Damaged):
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError, Damaged):
         pass  # none is there, or it makes no sense: the spec holds
     return StopOrder("stop", number, grace)
 

@@ -44,24 +44,33 @@ _PR_SET_PDEATHSIG = 1
 Run = Callable[[Any, Context], int]
 
 
-def start_forked(run: Run, parameters: Any, context: Context) -> int:
-    """Run a machine in a forked child; returns its pid. Raises StartFailed."""
+def start_forked(run: Run, parameters: Any, context: Context, *, masked: bool = False) -> int:
+    """Run a machine in a forked child; returns its pid. Raises StartFailed.
+
+    Signals for the child are blocked until it has left the runner: before, they would be noted in the runner's
+    own inbox. With ``masked`` they stay so, and the machine unblocks them when it is ready for them.
+    """
     sys.stdout.flush()
     sys.stderr.flush()
     runner = os.getpid()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     try:
         pid = os.fork()
+        if pid == 0:
+            _become(run, parameters, context, runner, masked)
     except OSError as error:
         raise StartFailed(f"fork: {error.strerror}") from error
-    if pid == 0:
-        _become(run, parameters, context, runner)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return pid
 
 
-def _become(run: Run, parameters: Any, context: Context, runner: int) -> NoReturn:
+def _become(run: Run, parameters: Any, context: Context, runner: int, masked: bool) -> NoReturn:
     code = 1
     try:
         _leave_runner(context, runner)
+        if not masked:
+            signal.pthread_sigmask(signal.SIG_SETMASK, [])
         code = run(parameters, context)
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else 1
@@ -98,7 +107,6 @@ def _leave_runner(context: Context, runner: int) -> None:
     os.dup2(context.stdout, 1)
     os.dup2(context.stderr, 2)
     os.closerange(3, os.sysconf("SC_OPEN_MAX"))
-    signal.pthread_sigmask(signal.SIG_SETMASK, [])
     os.umask(0o022)
     os.chdir(context.work)
     os.environ.clear()

@@ -32,14 +32,16 @@ def run(parameters: Any, context: Context) -> int:
     fault: Exception | None = None
     code = 0
     try:
-        _on_polite(_raise_stopped)
-        _hold(script, context.locks)
-        code = _carry_out(script.main)
+        try:
+            _on_polite(_raise_stopped)
+            signal.pthread_sigmask(signal.SIG_SETMASK, [])  # started masked: a stop that came early comes now
+            _hold(script, context.locks)
+            code = _carry_out(script.main)
+        except Exception as error:
+            fault = error
+        _on_polite(signal.SIG_IGN)
     except _Stopped as stop:
         stopped_by = stop.number
-    except Exception as error:
-        fault = error
-    _on_polite(signal.SIG_IGN)  # whoever stops us twice waits for the cleanup, or for the grace to end
     cleanup_code = _carry_out(script.cleanup)
     if stopped_by is not None:
         signal.signal(stopped_by, signal.SIG_DFL)
@@ -55,6 +57,7 @@ def _on_polite(handler: Any) -> None:
 
 
 def _raise_stopped(number: int, _frame: FrameType | None) -> None:
+    _on_polite(signal.SIG_IGN)  # whoever stops us twice waits for the cleanup, or for the grace to end
     raise _Stopped(number)
 
 

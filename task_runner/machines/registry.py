@@ -15,7 +15,7 @@ def start(action: Action, context: Context) -> int:
     if action.machine == "process":
         return process.start(action.parameters, context)
     if action.machine == "echo":
-        return base.start_forked(echo.run, action.parameters, context)
+        return base.start_forked(echo.run, action.parameters, context, masked=True)
 
     def run(parameters: Any, context: Context) -> int:
         return _installed(action.machine)(parameters, context)

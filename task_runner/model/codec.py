@@ -71,6 +71,11 @@ def _read_plain(kind: type[Any], value: Any, where: str) -> Any:
         return float(value)
     if type(value) is not kind:
         raise Damaged(f"{where}: expected {kind.__name__}, found {type(value).__name__}")
+    if kind is str and not value.isascii():
+        # half a surrogate pair is JSON, but no text that could be stored or sent
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if kind is float and not abs(value) < float("inf"):
+        raise Damaged(f"{where}: {value} is no number")
     return value
 
 

@@ -51,17 +51,24 @@ class Vanished:
 Verdict = NotStarted | Active | Ended | Vanished
 
 
-def classify(task_id: str, attempt: int, known: State, sighting: Sighting) -> Verdict:
-    """What is to be believed of an attempt that was last known to be in state ``known``."""
+def classify(
+    task_id: str, attempt: int, known: State, sighting: Sighting, reported: Status | None = None
+) -> Verdict:
+    """What is to be believed of an attempt that was last known to be in state ``known``.
+
+    ``reported`` is what its runner was last heard to say: an attempt that has spoken was started, and never is again,
+    even if all its files are gone.
+    """
     status = sighting.status
     if status is not None and (status.task_id != task_id or status.attempt != attempt):
         status = None  # somebody put a file of another task here
     if status is not None and status.state in FINAL and status.outcome is not None:
         return Ended(status)
+    if reported is None and not sighting.alive and (sighting.void or not sighting.claimed):
+        return NotStarted(sighting.void)
+    status = status or reported
     if sighting.alive:
         return Active(_believable(known, status), status)
-    if sighting.void or not sighting.claimed:
-        return NotStarted(sighting.void)
     return Vanished(_evidence(sighting, status), status, sighting.earlier_boot)
 
 
@@ -86,6 +93,8 @@ def _evidence(sighting: Sighting, status: Status | None) -> str:
         parts.append("no status was reported")
     if sighting.heartbeat is not None:
         parts.append(f"last sign of life: {sighting.heartbeat.at}")
+    if not sighting.claimed:
+        parts.append("its files are gone")
     if sighting.damage:
         parts.append(f"damaged: {sighting.damage}")
     return "; ".join(parts)

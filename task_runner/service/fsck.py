@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sqlite3
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from task_runner.model.state import FINAL, State
 from task_runner.service import statements
 from task_runner.service.store import Store
 from task_runner.service.task import Record, Task
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +56,7 @@ def _check(state: StateDirectory, rebuild_wanted: bool) -> list[Finding]:
             findings.append(Finding("error", None, f"tasks.db was damaged; kept as {store.set_aside}"))
         known = set(environment.known())
         findings += _check_directories(store, environment, known)
-        if rebuild_wanted or store.set_aside:
+        if rebuild_wanted or store.made_new:
             count = rebuild_now(store, environment)
             findings.append(Finding("note", None, f"{count} tasks were taken into the store from their directories"))
     finally:
@@ -131,7 +134,8 @@ def _from_directory(task_id: str, environment: Environment) -> Task | None:
     try:
         spec = from_json(Spec, json.loads(read_control(f"{directory}/spec.json")))
         created = os.stat(f"{directory}/spec.json").st_mtime
-    except (OSError, ValueError, Damaged):
+    except (OSError, ValueError, RecursionError, Damaged) as error:
+        log.warning("task %s cannot be taken into the store; its directory stays: spec.json: %s", task_id, error)
         return None
     attempt = 1
     while os.path.isdir(os.path.dirname(environment.output_path(task_id, attempt + 1))):

@@ -37,9 +37,8 @@ async def load(
 
     From then on they can be asked for. Those returned are `unknown`.
     """
-    if book.store.set_aside:
-        count = await rebuild(book.store, environment)
-        log.warning("the store was damaged and has been rebuilt from %d task directories", count)
+    if book.store.made_new and (count := await rebuild(book.store, environment)):
+        log.warning("the store was damaged or missing, and has been rebuilt from %d task directories", count)
         book.resume_counting()
     return _load(book, queue, set(environment.known()), remove)
 

@@ -19,6 +19,7 @@ from typing import Any
 from task_runner.errors import Damaged, Refused, StorageFull
 from task_runner.lib import failpoint
 from task_runner.lib.taskdir import set_aside
+from task_runner.service.integrity import check_content, check_file
 from task_runner.service.statements import SCHEMA, SELECT, VERSION, Op, StoredEvent, fold, task_of
 from task_runner.service.task import Task
 
@@ -54,6 +55,8 @@ class Store:
     path: str
     #: where a damaged database was put, if one was found
     set_aside: str | None = None
+    #: there was none, or none that could be used
+    made_new: bool = False
     _jobs: queue.SimpleQueue[_Job | None] = field(default_factory=queue.SimpleQueue)
     _thread: threading.Thread | None = None
     _readers: list[sqlite3.Connection] = field(default_factory=list)
@@ -64,19 +67,19 @@ class Store:
     def open(self) -> None:
         """Open or make the database. One that is damaged is set aside. Raises Refused for a newer one."""
         try:
-            writer = self._connect()
+            check_file(self.path)
+            writer = self._connect(check=True)
         except sqlite3.OperationalError as error:
             raise Refused(f"cannot open {self.path}: {error}") from error
-        except sqlite3.DatabaseError as error:
+        except (sqlite3.DatabaseError, Damaged) as error:
             log.warning("%s is damaged (%s)", self.path, error)
-            self.set_aside = set_aside(self.path)
-            for extra in ("-wal", "-shm"):
-                set_aside(self.path + extra)
+            aside = [set_aside(self.path + extra) for extra in ("", "-wal", "-shm")]
+            self.set_aside = next(filter(None, aside), None)
             writer = self._connect()
         self._thread = threading.Thread(target=self._write_all, args=(writer,), name="store", daemon=True)
         self._thread.start()
 
-    def _connect(self) -> sqlite3.Connection:
+    def _connect(self, *, check: bool = False) -> sqlite3.Connection:
         db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=30)
         try:
             db.execute("PRAGMA journal_mode=WAL")
@@ -87,7 +90,10 @@ class Store:
             if version > VERSION:
                 raise Refused(f"{self.path} is of a newer version ({version}); this daemon knows {VERSION}")
             if version == 0:
+                self.made_new = True
                 db.executescript(f"BEGIN IMMEDIATE; {SCHEMA} PRAGMA user_version={VERSION}; COMMIT;")
+            if check:
+                check_content(db, self.path)
         except BaseException:
             db.close()
             raise
@@ -223,7 +229,7 @@ def _commit(db: sqlite3.Connection, jobs: Iterable[_Job]) -> Exception | None:
         failpoint.reach("store.before-commit")
         db.execute("COMMIT")
         failpoint.reach("store.after-commit")
-    except sqlite3.Error as error:
+    except (sqlite3.Error, ValueError) as error:  # ValueError: text that is no Unicode
         if db.in_transaction:
             db.execute("ROLLBACK")
         log.warning("the store did not take a change: %s", error, extra={"action": "commit_failed"})

@@ -83,7 +83,11 @@ class Watch:
             task = self._book.active.get(task_id)
             if task is None or task.ending or task.final or task.record.state in WAITING:
                 continue
-            change = self._examine(task, idle)
+            try:
+                change = self._examine(task, idle)
+            except Exception:
+                log.exception("looking at task %s failed", task_id)  # not expected; it must not hide the others
+                continue
             if change is not None:
                 changes.append(change)
         if changes:
@@ -109,7 +113,7 @@ class Watch:
 
     def _examine(self, task: Task, idle: bool) -> Change | None:
         sighting = self._environment.look(task.id, task.record.attempt)
-        match classify(task.id, task.record.attempt, task.record.state, sighting):
+        match classify(task.id, task.record.attempt, task.record.state, sighting, task.record.status):
             case Ended(status):
                 return Change(task, _ended(task.record, status, sighting))
             case Active(state, status):

@@ -1,0 +1,429 @@
+"""What is taken as a task, and what is said of what is not."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from task_runner.api import params
+from task_runner.errors import InvalidRequest
+from task_runner.model.codec import from_json, to_json
+from task_runner.model.shortform import expand
+from task_runner.model.spec import Spec
+from task_runner.service.validate import parse_json, parse_spec, schema
+
+
+def spec_of(body: Any) -> Spec:
+    return parse_spec(parse_json(json.dumps(body).encode()))
+
+
+def faults_of(body: Any) -> dict[str, str]:
+    """The faulty fields and what is said of each."""
+    raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+    with pytest.raises(InvalidRequest) as caught:
+        parse_spec(parse_json(raw))
+    assert str(caught.value)
+    return {fault.field: fault.message for fault in caught.value.fields}
+
+
+# -- forms
+
+
+def test_the_short_forms_are_the_long_one():
+    process = {"command": ["ls", "-l"], "env": {"A": "1"}, "workingDirectory": "x", "stdin": "text"}
+    long = spec_of({"actions": [{"machine": "process", "parameters": process}], "name": "n", "timeoutSeconds": 3})
+    assert spec_of({**process, "name": "n", "timeoutSeconds": 3}) == long
+    assert spec_of({"machine": "process", "parameters": process, "name": "n", "timeoutSeconds": 3}) == long
+    assert spec_of({"shell": "ls"}) == spec_of({"actions": [{"machine": "process", "parameters": {"shell": "ls"}}]})
+
+
+def test_defaults():
+    spec = spec_of({"command": ["true"]})
+    assert (spec.name, spec.timeout_seconds, spec.stop_signal, spec.grace_seconds) == (None, None, "SIGTERM", 10.0)
+    assert (spec.tags, spec.metadata) == ({}, None)
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"actions": [], "command": ["a"]}, "command"),
+        ({"actions": [], "env": {}}, "env"),
+        ({"machine": "echo", "shell": "a"}, "shell"),
+        ({"machine": "echo", "actions": []}, "machine"),
+        ({"command": ["a"], "shell": "a"}, ""),
+        ({"command": None}, ""),
+        ({"env": {}}, ""),
+        ({}, ""),
+        ([], ""),
+        ("text", ""),
+        (5, ""),
+        (None, ""),
+        (True, ""),
+    ],
+)
+def test_a_body_of_no_form_or_of_two(body: Any, field: str):
+    assert field in faults_of(body)
+
+
+def test_expanding_leaves_the_body_as_it_was():
+    body = {"command": ["a"], "env": {"A": "1"}, "name": "n"}
+    before = json.dumps(body)
+    expand(body)
+    assert json.dumps(body) == before
+
+
+# -- fields
+
+LONG = {"actions": [{"machine": "process", "parameters": {"command": ["true"]}}]}
+
+
+def action(**parameters: Any) -> dict[str, Any]:
+    return {"actions": [{"machine": "process", "parameters": parameters}]}
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"actions": {}}, "actions"),
+        ({"actions": []}, "actions"),
+        ({"actions": [LONG["actions"][0]] * 101}, "actions"),
+        ({"actions": [1]}, "actions.0"),
+        ({"actions": [{}]}, "actions.0.machine"),
+        ({"actions": [LONG["actions"][0], {"machine": 5}]}, "actions.1.machine"),
+        ({"actions": [{"machine": "nosuch"}]}, "actions.0.machine"),
+        ({"actions": [{"machine": "process"}]}, "actions.0.parameters"),
+        ({"actions": [{"machine": "process", "parameters": {}}]}, "actions.0.parameters"),
+        ({"machine": "nosuch"}, "machine"),
+        ({"machine": ""}, "machine"),
+        ({"machine": "a\nb"}, "machine"),
+        ({"machine": "x" * 201}, "machine"),
+        (action(command=[]), "actions.0.parameters.command"),
+        (action(command=[1]), "actions.0.parameters.command.0"),
+        (action(command=["a", None]), "actions.0.parameters.command.1"),
+        (action(command="true"), "actions.0.parameters.command"),
+        (action(command=[""]), "actions.0.parameters.command.0"),
+        (action(command=["a\0"]), "actions.0.parameters.command.0"),
+        (action(command=["x" * 131_073]), "actions.0.parameters.command.0"),
+        (action(command=["x"] * 10_001), "actions.0.parameters.command"),
+        (action(command=["x" * 131_000] * 12), "actions.0.parameters"),
+        (action(shell=["a"]), "actions.0.parameters.shell"),
+        (action(shell="a", env=[]), "actions.0.parameters.env"),
+        (action(shell="a", env={"A": 1}), "actions.0.parameters.env.A"),
+        (action(shell="a", env={"A=B": "1"}), "actions.0.parameters.env.A=B"),
+        (action(shell="a", env={"": "1"}), "actions.0.parameters.env."),
+        (action(shell="a", env={"A": "\0"}), "actions.0.parameters.env.A"),
+        (action(shell="a", workingDirectory=1), "actions.0.parameters.workingDirectory"),
+        (action(shell="a", workingDirectory="\0"), "actions.0.parameters.workingDirectory"),
+        (action(shell="a", stdin=b"x".hex().encode().__len__()), "actions.0.parameters.stdin"),
+        (action(shell="a", stdin="x" * 1_048_577), "actions.0.parameters.stdin"),
+        ({"command": [1]}, "command.0"),
+        ({"shell": 1}, "shell"),
+        ({"shell": "a", "env": {"A": 1}}, "env.A"),
+        ({**LONG, "name": ""}, "name"),
+        ({**LONG, "name": 5}, "name"),
+        ({**LONG, "name": "x" * 201}, "name"),
+        ({**LONG, "name": "a\tb"}, "name"),
+        ({**LONG, "timeoutSeconds": 0}, "timeoutSeconds"),
+        ({**LONG, "timeoutSeconds": -1}, "timeoutSeconds"),
+        ({**LONG, "timeoutSeconds": "5"}, "timeoutSeconds"),
+        ({**LONG, "timeoutSeconds": True}, "timeoutSeconds"),
+        ({**LONG, "timeoutSeconds": 1e300}, "timeoutSeconds"),
+        ({**LONG, "timeoutSeconds": 10**400}, "timeoutSeconds"),
+        ({**LONG, "timeoutSeconds": [5]}, "timeoutSeconds"),
+        ({**LONG, "graceSeconds": -0.1}, "graceSeconds"),
+        ({**LONG, "graceSeconds": None}, "graceSeconds"),
+        ({**LONG, "graceSeconds": 86_401}, "graceSeconds"),
+        ({**LONG, "stopSignal": "SIGNONE"}, "stopSignal"),
+        ({**LONG, "stopSignal": "SIGRTMIN"}, "stopSignal"),
+        ({**LONG, "stopSignal": "TERM"}, "stopSignal"),
+        ({**LONG, "stopSignal": 15}, "stopSignal"),
+        ({**LONG, "tags": []}, "tags"),
+        ({**LONG, "tags": {"a": 1}}, "tags.a"),
+        ({**LONG, "tags": {"a=b": "1"}}, "tags.a=b"),
+        ({**LONG, "tags": {"a": "x\ny"}}, "tags.a"),
+        ({**LONG, "tags": {str(n): "" for n in range(51)}}, "tags"),
+        ({**LONG, "metadata": []}, "metadata"),
+        ({**LONG, "metadata": "x"}, "metadata"),
+        ({**LONG, "nothing": 1}, "nothing"),
+    ],
+)
+def test_a_faulty_field_is_named(body: Any, field: str):
+    assert field in faults_of(body)
+
+
+def test_every_fault_is_told_at_once():
+    body = {**LONG, "name": 5, "timeoutSeconds": -1, "tags": {"a": 1}}
+    assert set(faults_of(body)) == {"name", "timeoutSeconds", "tags.a"}
+
+
+@pytest.mark.parametrize(
+    ("body", "field", "near"),
+    [
+        ({**LONG, "timeoutSecond": 3}, "timeoutSecond", "timeoutSeconds"),
+        ({**LONG, "timeout_seconds": 3}, "timeout_seconds", "timeoutSeconds"),
+        ({**LONG, "metdata": {}}, "metdata", "metadata"),
+        ({"comand": ["a"]}, "comand", "command"),
+        ({"machin": "echo"}, "machin", "machine"),
+        ({"action": []}, "action", "actions"),
+        ({"shell": "a", "workingDir": "x"}, "workingDir", "workingDirectory"),
+        ({"shell": "a", "environ": {}}, "environ", "env"),
+        (action(comand=["a"]), "actions.0.parameters.comand", "command"),
+        ({"actions": [{"machine": "echo", "parameter": ""}]}, "actions.0.parameter", "parameters"),
+    ],
+)
+def test_an_unknown_field_brings_the_nearest_known_one(body: Any, field: str, near: str):
+    message = faults_of(body)[field]
+    assert "no such field" in message
+    assert repr(near) in message
+
+
+def test_a_signal_is_taken_by_its_name():
+    for name in ("SIGINT", "SIGKILL", "SIGUSR2"):
+        assert spec_of({**LONG, "stopSignal": name}).stop_signal == name
+
+
+# -- echo
+
+
+@pytest.mark.parametrize("lines", [["echo a", "", "frob", "sleep x"], "echo a\n\nfrob\nsleep x"])
+def test_a_bad_line_of_a_script_is_refused_with_its_number(lines: Any):
+    faults = faults_of({"machine": "echo", "parameters": lines})
+    assert set(faults) == {"parameters.line 3", "parameters.line 4"}
+    assert "frob" in faults["parameters.line 3"]
+    long = faults_of({"actions": [{"machine": "echo", "parameters": "echo"}, {"machine": "echo", "parameters": lines}]})
+    assert set(long) == {"actions.1.parameters.line 3", "actions.1.parameters.line 4"}
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["sleep", "sleep -1", "sleep nan", "sleep inf", "sleep 1e400", "sleep 1e9", "return", "return -1", "return 256",
+     "return ²", "return 1.0", "log", "log loud x", "use", "use shared", "use both a", "use exclusive a\0",
+     "cleanup now", "use exclusive " + "x" * 201, "cleanup\ncleanup", "cleanup\nuse shared a", "\0"],
+)  # fmt: skip
+def test_bad_lines(line: str):
+    assert any(field.startswith("parameters.line") for field in faults_of({"machine": "echo", "parameters": line}))
+
+
+@pytest.mark.parametrize("parameters", [5, None, {}, [1], [["echo a"]], True, ["echo a"] * 10_001])
+def test_a_script_is_text_or_lines(parameters: Any):
+    assert set(faults_of({"machine": "echo", "parameters": parameters})) == {"parameters"}
+
+
+def test_good_lines():
+    lines = [
+        "# comment",
+        "USE shared a b",
+        "use EXCLUSIVE c # why",
+        "echo",
+        "Log Warning x # y",
+        "sleep 0",
+        "return 255",
+    ]
+    spec_of({"machine": "echo", "parameters": [*lines, "raise", "cleanup", "echo x"]})
+    spec_of({"machine": "echo", "parameters": ""})
+
+
+# -- bytes
+
+GOOD = b'{"command": ["true"]}'
+
+NOT_JSON = {
+    "nothing": b"",
+    "blanks": b" \r\n\t",
+    "NUL": b"\0",
+    "text": b"hello",
+    "half": GOOD[:-1],
+    "two": GOOD + GOOD,
+    "rubbish behind": GOOD + b"x",
+    "single quotes": GOOD.replace(b'"', b"'"),
+    "comment": b"/* */" + GOOD,
+    "comma": b'{"command": ["true"],}',
+    "byte order mark": b"\xef\xbb\xbf" + GOOD,
+    "UTF-16": GOOD.decode().encode("utf-16"),
+    "UTF-16LE": GOOD.decode().encode("utf-16-le"),
+    "UTF-32": GOOD.decode().encode("utf-32"),
+    "Latin-1": '{"command": ["é"]}'.encode("latin-1"),
+    "overlong": b'{"command": ["\xc0\xaf"]}',
+    "surrogate in UTF-8": b'{"command": ["\xed\xa0\x80"]}',
+    "lone surrogate": b'{"command": ["\\ud800"]}',
+    "lone surrogate as a name": b'{"command": ["a"], "metadata": {"\\udc00": 1}}',
+    "control character": b'{"command": ["\x01"]}',
+    "line feed in text": b'{"command": ["a\nb"]}',
+    "NaN": b'{"command": ["a"], "metadata": {"x": NaN}}',
+    "Infinity": b'{"command": ["a"], "timeoutSeconds": Infinity}',
+    "minus Infinity": b'{"command": ["a"], "graceSeconds": -Infinity}',
+    "hexadecimal": b'{"command": ["a"], "graceSeconds": 0x10}',
+    "number with too many digits": b'{"command": ["a"], "metadata": {"x": ' + b"9" * 5000 + b"}}",
+    "number beyond all floats": b'{"command": ["a"], "metadata": {"x": 1e400}}',
+    "deep array": b"[" * 100_000,
+    "deep array, closed": b'{"command": ["a"], "metadata": {"x": ' + b"[" * 5000 + b"]" * 5000 + b"}}",
+    "deep object": b'{"a":' * 100_000,
+    "name twice": b'{"command": ["a"], "command": ["b"]}',
+    "name twice, deep": b'{"command": ["a"], "metadata": {"x": [{"y": 1, "y": 1}]}}',
+    "gzip": bytes.fromhex("1f8b0800000000000003"),
+    "protobuf": b"\x0a\x04true",
+    "form": b"command=true",
+    "XML": b"<task/>",
+}
+
+
+@pytest.mark.parametrize("kind", NOT_JSON)
+def test_what_is_not_json_is_refused(kind: str):
+    assert faults_of(NOT_JSON[kind])
+
+
+def test_a_name_that_stands_twice_is_named():
+    assert "twice" in faults_of(NOT_JSON["name twice"])["command"]
+    assert "twice" in faults_of(NOT_JSON["name twice, deep"])["y"]
+
+
+def test_what_a_client_attaches_is_kept_as_it_is():
+    metadata = {"é\u0000\U0001f600": [0.1, -0.0, 1e308, 2**70, None, True, {"": []}], "deep": _nested(150)}
+    assert spec_of({**LONG, "metadata": metadata}).metadata == metadata
+
+
+def _nested(depth: int) -> Any:
+    value: Any = []
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+# -- anything at all
+
+_text = st.text(st.characters(codec="utf-8"), max_size=8)
+_numbers = st.one_of(st.integers(), st.integers(-(10**50), 10**50), st.floats(allow_nan=False, allow_infinity=False))
+_any_json = st.recursive(
+    st.one_of(st.none(), st.booleans(), _numbers, _text),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(_text, inner, max_size=3)),
+    max_leaves=6,
+)
+_PARAMETERS = ["command", "shell", "env", "workingDirectory", "stdin"]
+_FIELDS = [
+    "name",
+    "timeoutSeconds",
+    "stopSignal",
+    "graceSeconds",
+    "tags",
+    "metadata",
+    "machine",
+    "parameters",
+    "actions",
+]
+_plausible = st.one_of(
+    _any_json,
+    st.sampled_from(
+        ["true", "echo", "process", "SIGTERM", 1, 0.5, ["true"], {"A": "b"}, ["echo a"], "echo a\nsleep 1"]
+    ),
+    st.lists(_text, min_size=1, max_size=3),
+    st.dictionaries(_text, _text, max_size=2),
+)
+_parameters = st.dictionaries(st.sampled_from(_PARAMETERS), _plausible, max_size=4)
+_action = st.fixed_dictionaries({"machine": st.sampled_from(["process", "echo"])}, optional={"parameters": _parameters})
+_body = st.one_of(
+    _any_json,
+    st.dictionaries(st.sampled_from(_FIELDS + _PARAMETERS), _plausible, max_size=6),
+    st.fixed_dictionaries({"actions": st.lists(_action | _any_json, max_size=3)}),
+    st.builds(lambda more, command: {"command": command, **more},
+              st.dictionaries(st.sampled_from(_FIELDS[:6]), _plausible, max_size=3), st.lists(_text, min_size=1, max_size=3)),
+)  # fmt: skip
+
+
+def check(raw: bytes) -> None:
+    """Refused in words, or a spec that the runner reads as the daemon did and that can be told again."""
+    try:
+        spec = parse_spec(parse_json(raw))
+    except InvalidRequest as error:
+        assert str(error)
+        assert error.fields
+        return
+    told = json.dumps(to_json(spec))
+    assert from_json(Spec, json.loads(told)) == spec
+    json.dumps(json.loads(told), allow_nan=False).encode()
+    assert parse_spec(parse_json(told.encode())) == spec
+
+
+@settings(max_examples=400, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(st.binary(max_size=200))
+def test_any_bytes(raw: bytes):
+    check(raw)
+
+
+@settings(max_examples=500, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(_body)
+def test_any_json(body: Any):
+    check(json.dumps(body).encode())
+
+
+@settings(max_examples=400, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(_body, st.data())
+def test_json_with_a_fault(body: Any, data: st.DataObject):
+    raw = bytearray(json.dumps(body, ensure_ascii=False).encode())
+    position = data.draw(st.integers(0, len(raw) - 1))
+    raw[position : position + data.draw(st.integers(0, 2))] = data.draw(st.binary(max_size=3))
+    check(bytes(raw))
+
+
+# -- query parameters
+
+
+@pytest.mark.parametrize("text", ["", "-1", "+1", "1.0", "1e3", " 1", "²", "٣", "0x1", "1" * 30, "nan", "1_0", "\0"])
+def test_a_whole_number_is_digits(text: str):
+    with pytest.raises(InvalidRequest) as caught:
+        params.integer({"offset": text}, "offset", 0)
+    assert caught.value.fields[0].field == "offset"
+
+
+def test_bounds_of_a_whole_number():
+    assert params.integer({}, "limit", 7) == 7
+    assert params.integer({"limit": "5"}, "limit", 7, low=5, high=5) == 5
+    for text in ("4", "6"):
+        with pytest.raises(InvalidRequest, match="from 5 to 5"):
+            params.integer({"limit": text}, "limit", 7, low=5, high=5)
+
+
+@pytest.mark.parametrize("text", ["", "-1", "nan", "inf", "-inf", "1e400", "301", "x", "1,5", "\0"])
+def test_seconds_are_a_number_within_bounds(text: str):
+    with pytest.raises(InvalidRequest, match="wait"):
+        params.seconds({"wait": text}, "wait", 0.0, high=300)
+
+
+def test_good_seconds():
+    assert params.seconds({}, "wait", 0.5, high=300) == 0.5
+    assert params.seconds({"wait": "1.5"}, "wait", 0.5, high=300) == 1.5
+    assert params.seconds({"wait": "300"}, "wait", 0.5, high=300) == 300
+
+
+def test_flags():
+    assert [params.flag({"f": text}, "f") for text in ("true", "1", "false", "0")] == [True, True, False, False]
+    assert params.flag({}, "f") is False
+    for text in ("", "yes", "TRUE", "2"):
+        with pytest.raises(InvalidRequest, match="f:"):
+            params.flag({"f": text}, "f")
+
+
+def test_choices():
+    assert params.choices({"state": "a,b,,a"}, "state", ("a", "b", "c")) == {"a", "b"}
+    assert params.choices({}, "state", ("a",)) == frozenset()
+    with pytest.raises(InvalidRequest, match="'d' is not one of a, b"):
+        params.choices({"state": "a,d"}, "state", ("a", "b"))
+    assert params.choice({}, "order", ("asc",)) is None
+
+
+def test_the_schema_describes_what_is_taken():
+    described = schema()
+    assert set(described["properties"]) >= {"actions", "name", "timeoutSeconds", "stopSignal", "graceSeconds", "tags"}
+    assert described["required"] == ["actions"]
+    assert set(described["x-machines"]["process"]["properties"]) == set(_PARAMETERS)
+
+
+def test_of_very_many_faults_some_are_told():
+    for body in (
+        {"command": ["true"], **{f"field{n}": 1 for n in range(30_000)}},
+        {"command": ["true"], "tags": dict.fromkeys(map(str, range(30_000)), 1)},
+    ):
+        assert 1 < len(faults_of(body)) <= 50
