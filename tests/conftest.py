@@ -35,20 +35,34 @@ def wait_for(condition: Callable[[], Any], what: str = "", patience: float = PAT
 
 
 def kill_tasks(state: StateDirectory) -> None:
-    """End every runner of a state directory, and everything of its tasks."""
+    """End every runner of a state directory, and everything of its tasks.
+
+    A runner has the command line of the launcher it was forked from, with the path of its launcher.lock: that finds
+    also one whose lock file a test has damaged.
+    """
     if not os.path.isdir(state.tasks.path):
         return
-    for task_id in os.listdir(state.tasks.path):
-        attempt = 1
-        while os.path.isdir((directory := state.tasks.attempt(task_id, attempt)).path):
-            probe = lock.probe(directory)
-            seen = process.look(probe.runner.pid) if probe.held and probe.runner else None
-            if seen is not None:
-                process.send(seen, signal.SIGKILL)
-            attempt += 1
-        while remains := process.marked(task_id):
-            for each in remains:
-                process.send(each, signal.SIGKILL)
+    while runners := [each for each in _live() if state.launcher_lock.encode() in _read(each, "cmdline")]:
+        _kill(runners)
+    marks = {f"{process.MARK}={task_id}".encode() for task_id in os.listdir(state.tasks.path)}
+    while remains := [each for each in _live() if not marks.isdisjoint(_read(each, "environ").split(b"\0"))]:
+        _kill(remains)
+
+
+def _live() -> Iterator[process.Process]:
+    return (each for each in process.everyone() if each.alive and each.pid != os.getpid())
+
+
+def _read(each: process.Process, name: str) -> bytes:
+    try:
+        return Path(f"/proc/{each.pid}/{name}").read_bytes()
+    except OSError:
+        return b""
+
+
+def _kill(processes: list[process.Process]) -> None:
+    for each in processes:
+        process.send(each, signal.SIGKILL)
 
 
 class Daemon:

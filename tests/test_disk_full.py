@@ -117,6 +117,35 @@ def test_a_daemon_that_never_stops_stores_later_what_the_disk_refused(daemon_on_
     assert daemon.task(task_id)["exitCode"] == 4
 
 
+def test_a_daemon_starts_on_a_full_disk_and_knows_its_tasks(daemon_on_small_disk, small_disk, tmp_path):
+    daemon = daemon_on_small_disk
+    go = tmp_path / "go"
+    over = daemon.submit(shell="exit 3")
+    daemon.wait(over)
+    actions = [{"machine": "process", "name": "n" * 200, "parameters": {"command": ["true"]}} for _ in range(98)]
+    wait_outside = {"machine": "process", "parameters": {"shell": f"while [ ! -e {go} ]; do sleep 0.05; done"}}
+    last = {"machine": "process", "parameters": {"shell": "exit 8"}}
+    long = daemon.submit(actions=[wait_outside, *actions, last])
+    daemon.wait_state(long, "running")
+    filler = fill(small_disk)
+    submit_until_refused(daemon)
+    fill(small_disk)
+    daemon.kill()
+    go.touch()
+    daemon.restart()
+    # a hundred actions have ended while there was no space and no daemon
+    ended = daemon.wait(long)
+    assert (ended["outcome"], ended["exitCode"], ended["damage"]) == ("failed", 8, None)
+    assert [action["exitCode"] for action in ended["actions"]] == [0] * 99 + [8]
+    assert daemon.task(over)["exitCode"] == 3
+    daemon.restart()
+    assert daemon.task(long)["exitCode"] == 8
+    filler.unlink()
+    wait_for(lambda: not is_full(daemon), "the store takes changes again")
+    daemon.restart()
+    assert (daemon.task(long)["finishedAt"], daemon.task(long)["exitCode"]) == (ended["finishedAt"], 8)
+
+
 def test_deleting_frees_space_on_a_full_disk(daemon_on_small_disk, small_disk):
     daemon = daemon_on_small_disk
     big = daemon.submit("head", "-c", "2000000", "/dev/zero")

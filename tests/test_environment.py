@@ -31,6 +31,9 @@ class Listener:
         self.outages += 1
 
 
+#: ids as the daemon makes them
+ONE, TWO, NOBODY = "0" * 15 + "1", "0" * 15 + "2", "f" * 16
+
 Opened = Callable[[], contextlib.AbstractAsyncContextManager[tuple[Environment, Listener]]]
 
 
@@ -90,121 +93,121 @@ def contract(test):
 
 @contract
 async def test_nothing_is_seen_of_what_was_not_launched(environment, listener):
-    sighting = environment.look("nobody", 1)
+    sighting = environment.look(NOBODY, 1)
     assert not sighting.claimed and not sighting.alive and sighting.status is None
     assert environment.known() == []
 
 
 @contract
 async def test_a_launch_runs_ends_and_is_news(environment, listener):
-    environment.launch(launch("one", "false"))
-    await until(lambda: state_of(environment, "one") is State.EXITED)
-    status = environment.look("one", 1).status
-    assert (status.outcome, status.exit_code, status.task_id, status.attempt) == (Outcome.FAILED, 1, "one", 1)
-    await until(lambda: "one" in listener.news)
-    assert environment.known() == ["one"]
+    environment.launch(launch(ONE, "false"))
+    await until(lambda: state_of(environment, ONE) is State.EXITED)
+    status = environment.look(ONE, 1).status
+    assert (status.outcome, status.exit_code, status.task_id, status.attempt) == (Outcome.FAILED, 1, ONE, 1)
+    await until(lambda: ONE in listener.news)
+    assert environment.known() == [ONE]
 
 
 @contract
 async def test_a_running_attempt_is_alive_and_has_a_pulse(environment, listener):
-    environment.launch(launch("one", "sleep", "600"))
-    await until(lambda: state_of(environment, "one") is State.RUNNING)
-    sighting = environment.look("one", 1)
+    environment.launch(launch(ONE, "sleep", "600"))
+    await until(lambda: state_of(environment, ONE) is State.RUNNING)
+    sighting = environment.look(ONE, 1)
     assert sighting.claimed and sighting.alive and not sighting.void
     assert sighting.heartbeat is not None and sighting.process_state is not None
 
 
 @contract
 async def test_stop_ends_it_with_a_receipt(environment, listener):
-    environment.launch(launch("one", "sleep", "600"))
-    await until(lambda: state_of(environment, "one") is State.RUNNING)
-    assert environment.stop("one", 1, None, 1.0)
-    await until(lambda: state_of(environment, "one") is State.EXITED)
-    status = environment.look("one", 1).status
+    environment.launch(launch(ONE, "sleep", "600"))
+    await until(lambda: state_of(environment, ONE) is State.RUNNING)
+    assert environment.stop(ONE, 1, None, 1.0)
+    await until(lambda: state_of(environment, ONE) is State.EXITED)
+    status = environment.look(ONE, 1).status
     assert status.outcome is Outcome.CANCELLED
     assert (status.receipt.reason, status.receipt.signalled_count) == ("stop", 1)
-    await until(lambda: not environment.look("one", 1).alive)
+    await until(lambda: not environment.look(ONE, 1).alive)
 
 
 @contract
 async def test_pause_and_resume(environment, listener):
-    environment.launch(launch("one", "sleep", "600"))
-    await until(lambda: state_of(environment, "one") is State.RUNNING)
-    assert environment.pause("one", 1)
-    await until(lambda: state_of(environment, "one") is State.PAUSED)
-    assert environment.resume("one", 1)
-    await until(lambda: state_of(environment, "one") is State.RUNNING)
+    environment.launch(launch(ONE, "sleep", "600"))
+    await until(lambda: state_of(environment, ONE) is State.RUNNING)
+    assert environment.pause(ONE, 1)
+    await until(lambda: state_of(environment, ONE) is State.PAUSED)
+    assert environment.resume(ONE, 1)
+    await until(lambda: state_of(environment, ONE) is State.RUNNING)
 
 
 @contract
 async def test_a_signal_reaches_the_command(environment, listener):
-    environment.launch(launch("one", "sleep", "600"))
-    await until(lambda: state_of(environment, "one") is State.RUNNING)
-    assert environment.signal("one", 1, 9)
-    await until(lambda: state_of(environment, "one") is State.EXITED)
-    assert environment.look("one", 1).status.signal == "SIGKILL"
+    environment.launch(launch(ONE, "sleep", "600"))
+    await until(lambda: state_of(environment, ONE) is State.RUNNING)
+    assert environment.signal(ONE, 1, 9)
+    await until(lambda: state_of(environment, ONE) is State.EXITED)
+    assert environment.look(ONE, 1).status.signal == "SIGKILL"
 
 
 @contract
 async def test_what_has_no_runner_cannot_be_asked_for_anything(environment, listener):
-    assert not environment.stop("nobody", 1, None, None)
-    assert not environment.pause("nobody", 1)
-    assert not environment.resume("nobody", 1)
-    assert not environment.signal("nobody", 1, 15)
-    assert not environment.abandon("nobody", 1)
-    assert environment.clear("nobody") is None
+    assert not environment.stop(NOBODY, 1, None, None)
+    assert not environment.pause(NOBODY, 1)
+    assert not environment.resume(NOBODY, 1)
+    assert not environment.signal(NOBODY, 1, 15)
+    assert not environment.abandon(NOBODY, 1)
+    assert environment.clear(NOBODY) is None
 
 
 @contract
 async def test_a_launch_that_was_claimed_cannot_be_recalled(environment, listener):
-    environment.launch(launch("one", "sleep", "600"))
-    await until(lambda: environment.look("one", 1).claimed)
-    assert not environment.recall("one", 1)
+    environment.launch(launch(ONE, "sleep", "600"))
+    await until(lambda: environment.look(ONE, 1).claimed)
+    assert not environment.recall(ONE, 1)
 
 
 @contract
 async def test_a_launch_that_was_recalled_can_be_launched_again(environment, listener):
-    assert environment.recall("one", 1)
-    environment.launch(launch("one", "true"))
-    await until(lambda: state_of(environment, "one") is State.EXITED)
+    assert environment.recall(ONE, 1)
+    environment.launch(launch(ONE, "true"))
+    await until(lambda: state_of(environment, ONE) is State.EXITED)
 
 
 @contract
 async def test_the_same_attempt_launched_twice_runs_once(environment, listener):
-    environment.launch(launch("one", "sleep", "600"))
-    environment.launch(launch("one", "sleep", "600"))
-    await until(lambda: state_of(environment, "one") is State.RUNNING)
-    runner = environment.look("one", 1).runner
-    environment.launch(launch("two", "true"))  # requests are carried out in order: behind both
-    await until(lambda: state_of(environment, "two") is State.EXITED)
-    assert environment.look("one", 1).runner == runner
+    environment.launch(launch(ONE, "sleep", "600"))
+    environment.launch(launch(ONE, "sleep", "600"))
+    await until(lambda: state_of(environment, ONE) is State.RUNNING)
+    runner = environment.look(ONE, 1).runner
+    environment.launch(launch(TWO, "true"))  # requests are carried out in order: behind both
+    await until(lambda: state_of(environment, TWO) is State.EXITED)
+    assert environment.look(ONE, 1).runner == runner
 
 
 @contract
 async def test_a_second_attempt_leaves_the_first_as_it_is(environment, listener):
-    environment.launch(launch("one", "false"))
-    await until(lambda: state_of(environment, "one") is State.EXITED)
-    environment.launch(launch("one", "true", attempt=2))
-    await until(lambda: state_of(environment, "one", 2) is State.EXITED)
-    assert environment.look("one", 1).status.outcome is Outcome.FAILED
-    assert environment.look("one", 2).status.outcome is Outcome.SUCCEEDED
+    environment.launch(launch(ONE, "false"))
+    await until(lambda: state_of(environment, ONE) is State.EXITED)
+    environment.launch(launch(ONE, "true", attempt=2))
+    await until(lambda: state_of(environment, ONE, 2) is State.EXITED)
+    assert environment.look(ONE, 1).status.outcome is Outcome.FAILED
+    assert environment.look(ONE, 2).status.outcome is Outcome.SUCCEEDED
 
 
 @contract
 async def test_an_abandoned_runner_is_gone_and_has_said_nothing(environment, listener):
-    environment.launch(launch("one", "sleep", "600"))
-    await until(lambda: state_of(environment, "one") is State.RUNNING)
-    assert environment.abandon("one", 1)
-    await until(lambda: not environment.look("one", 1).alive)
-    assert state_of(environment, "one") is State.RUNNING
-    await asyncio.to_thread(environment.clear, "one")
+    environment.launch(launch(ONE, "sleep", "600"))
+    await until(lambda: state_of(environment, ONE) is State.RUNNING)
+    assert environment.abandon(ONE, 1)
+    await until(lambda: not environment.look(ONE, 1).alive)
+    assert state_of(environment, ONE) is State.RUNNING
+    await asyncio.to_thread(environment.clear, ONE)
 
 
 @contract
 async def test_discard_leaves_nothing(environment, listener):
-    environment.launch(launch("one", "true"))
-    await until(lambda: state_of(environment, "one") is State.EXITED)
-    await until(lambda: not environment.look("one", 1).alive)
-    environment.discard("one")
+    environment.launch(launch(ONE, "true"))
+    await until(lambda: state_of(environment, ONE) is State.EXITED)
+    await until(lambda: not environment.look(ONE, 1).alive)
+    environment.discard(ONE)
     assert environment.known() == []
-    assert not environment.look("one", 1).claimed
+    assert not environment.look(ONE, 1).claimed

@@ -84,7 +84,7 @@ def open_pidfd(identity: Identity) -> int | None:
         return None
     try:
         fd = os.pidfd_open(identity.pid)
-    except OSError:
+    except (OSError, OverflowError):
         return None
     process = look(identity.pid)
     if process is None or process.start_time != identity.start_time or not process.alive:
