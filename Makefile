@@ -6,12 +6,13 @@ ARGS ?=
 BIN := .venv/bin
 
 .NOTPARALLEL:
-.PHONY: help demo test lint install clean
+.PHONY: help demo test lint bench install clean
 
 help:
 	@echo "make demo     a task outlives the daemon that started it"
 	@echo "make test     all tests; as root, Debian packages that they need are installed"
 	@echo "make lint     ruff, mypy, import-linter"
+	@echo "make bench    the figures of doc/performance.md, each beside its reference"
 	@echo "make install  an environment in .venv, with the command .venv/bin/task-runner"
 	@echo "make clean    remove .venv and everything else that was made here"
 
@@ -28,6 +29,10 @@ lint: .venv/installed-for-tests
 	$(BIN)/lint-imports
 
 install: .venv/installed
+
+bench: .venv/installed
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable ".[bench]"
+	$(BIN)/python -m bench $(ARGS)
 
 .venv/installed: pyproject.toml scripts/venv
 	scripts/venv .venv "$(PYTHON)" .

@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 from conftest import Daemon, wait_for
 
@@ -117,8 +118,23 @@ def test_a_daemon_that_never_stops_stores_later_what_the_disk_refused(daemon_on_
     assert daemon.task(task_id)["exitCode"] == 4
 
 
+def restart_on_full_disk(daemon: Daemon) -> None:
+    """It serves and has examined everything, and is not ready in that it takes no tasks."""
+    daemon.kill()
+    daemon.start(wait=False)
+
+    def serves() -> bool:
+        try:
+            return bool(daemon.http.get("/v1/node").json()["ready"])
+        except httpx.TransportError:
+            return False
+
+    wait_for(serves, f"the daemon serves; its log: {daemon.log}")
+
+
 def test_a_daemon_starts_on_a_full_disk_and_knows_its_tasks(daemon_on_small_disk, small_disk, tmp_path):
     daemon = daemon_on_small_disk
+    daemon.log = tmp_path / "log"
     go = tmp_path / "go"
     over = daemon.submit(shell="exit 3")
     daemon.wait(over)
@@ -130,16 +146,15 @@ def test_a_daemon_starts_on_a_full_disk_and_knows_its_tasks(daemon_on_small_disk
     filler = fill(small_disk)
     submit_until_refused(daemon)
     fill(small_disk)
-    daemon.kill()
     go.touch()
-    daemon.restart()
+    restart_on_full_disk(daemon)
     # a hundred actions have ended while there was no space and no daemon
     ended = daemon.wait(long)
     assert (ended["outcome"], ended["exitCode"], ended["damage"]) == ("failed", 8, None)
     assert [action["exitCode"] for action in ended["actions"]] == [0] * 99 + [8]
     assert daemon.task(over)["exitCode"] == 3
-    daemon.restart()
-    assert daemon.task(long)["exitCode"] == 8
+    restart_on_full_disk(daemon)
+    assert daemon.wait(long)["exitCode"] == 8
     filler.unlink()
     wait_for(lambda: not is_full(daemon), "the store takes changes again")
     daemon.restart()
@@ -155,7 +170,7 @@ def test_deleting_frees_space_on_a_full_disk(daemon_on_small_disk, small_disk):
     assert daemon.http.delete(f"/v1/tasks/{big}").status_code == 200
     wait_for(lambda: not os.path.exists(daemon.state_dir / "tasks" / big), "its files are gone")
     wait_for(lambda: daemon.post("/v1/tasks", {"command": ["true"]}).status_code == 201, "there is space again")
-    assert daemon.http.get(f"/v1/tasks/{big}").status_code == 404
+    wait_for(lambda: daemon.http.get(f"/v1/tasks/{big}").status_code == 404, "and so is its row")
 
 
 def test_a_task_that_finds_no_space_waits_and_says_why(daemon_on_small_disk, small_disk):

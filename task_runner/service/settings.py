@@ -50,7 +50,7 @@ class Settings(BaseSettings):
     max_starting: int = Field(16, ge=1, description="Launches on their way at once.")
     heartbeat_seconds: float = Field(10.0, gt=0, description="How often a runner shows that it lives.")
     stalled_after_seconds: float = Field(
-        35.0, gt=0, description="A runner silent for this long is called stalled. More than two heartbeats; three and a half are usual."
+        35.0, gt=0, description="A runner silent for this long is called stalled. It must be more than two heartbeats."
     )
     scan_seconds: float = Field(10.0, gt=0, description="How often every active task is looked at unasked.")
     keep_finished_seconds: float = Field(
