@@ -161,6 +161,16 @@ def test_a_daemon_starts_on_a_full_disk_and_knows_its_tasks(daemon_on_small_disk
     assert (daemon.task(long)["finishedAt"], daemon.task(long)["exitCode"]) == (ended["finishedAt"], 8)
 
 
+def test_the_daemon_finds_by_itself_that_there_is_space_again(daemon_on_small_disk, small_disk):
+    daemon = daemon_on_small_disk
+    filler = fill(small_disk)
+    submit_until_refused(daemon)
+    daemon.post("/v1/node/drain")  # so that nothing is written but by the daemon itself
+    assert daemon.http.get("/ready").status_code == 503
+    filler.unlink()
+    wait_for(lambda: daemon.http.get("/ready").status_code == 200, "it takes tasks again", patience=20)
+
+
 def test_deleting_frees_space_on_a_full_disk(daemon_on_small_disk, small_disk):
     daemon = daemon_on_small_disk
     big = daemon.submit("head", "-c", "2000000", "/dev/zero")

@@ -377,10 +377,11 @@ def test_an_ending_with_many_long_names_fits_into_its_reserved_space(tmp_path: P
     last = Status(task_id="a" * 16, runner=me, state=State.EXITED, outcome=Outcome.CANCELLED,
                   heartbeat=Heartbeat(at=stamp, monotonic=1e15), paused_seconds=1e15 + 0.123456, actions=full,
                   receipt=receipt, usage=usage, error="\N{SMILING FACE WITH SUNGLASSES}" * 300)
-    writer = StatusWriter(directory)
-    writer.reserve(bare)
+    writer = StatusWriter(directory, bare)
+    writer.reserve()
     taken = os.stat(f"{directory.path}/.status.reserve").st_size
     writer.write_last(last)
+    writer.close()
     assert os.stat(directory.status).st_size <= taken
     assert read(directory) == last
 

@@ -114,4 +114,7 @@ def _tell_address(state: StateDirectory, addresses: list[str], settings: Setting
     """Write where clients on this machine find the daemon."""
     url = binds.url(addresses, settings)
     if url is not None:
-        write_control(state.address, json.dumps({"url": url, "pid": os.getpid()}).encode() + b"\n")
+        try:
+            write_control(state.address, json.dumps({"url": url, "pid": os.getpid()}).encode() + b"\n")
+        except OSError as error:  # on a full disk the daemon serves all the same
+            log.warning("%s: %s; clients may have to be told the address", state.address, error.strerror)

@@ -56,8 +56,7 @@ class StateDirectory:
                 os.close(fd)
                 raise StateDirectoryBusy(f"{self.path} is in use by another daemon: {holder or 'unknown'}")
             time.sleep(0.05)
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, json.dumps({"pid": os.getpid(), "since": stamp(time.time())}).encode() + b"\n", 0)
+        _sign(fd)
         return fd
 
     def starts_under_way(self) -> bool:
@@ -70,6 +69,16 @@ class StateDirectory:
             return not _try_lock(fd, fcntl.LOCK_EX)
         finally:
             os.close(fd)
+
+
+def _sign(fd: int) -> None:
+    """Say who holds the lock. Written over what stands there, which needs no space on a full disk."""
+    text = json.dumps({"pid": os.getpid(), "since": stamp(time.time())}).encode() + b"\n"
+    try:
+        os.pwrite(fd, text, 0)
+        os.ftruncate(fd, len(text))
+    except OSError:
+        pass  # the lock counts, not the name
 
 
 def _try_lock(fd: int, kind: int) -> bool:

@@ -27,7 +27,7 @@ KILL_INTERVAL = 0.02
 #: seconds of SIGKILL after which whoever lives cannot be killed
 GIVE_UP = 20.0
 #: scans in a row that must find nobody before the remains of a dead runner are taken for cleared
-QUIET_SCANS = 3
+QUIET_SCANS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +125,9 @@ def clear_remains(task_id: str, clock: Clock) -> Receipt | None:
         reached = tree.kill_marked(task_id)
         _note(killed, reached)
         quiet = 0 if reached else quiet + 1
-        time.sleep(KILL_INTERVAL)
+        # ever longer: a process in the middle of an exec has no environment to be found by, and a busy machine can
+        # leave it there for a while
+        time.sleep(KILL_INTERVAL * 2**quiet)
     survivors = marked(task_id) if quiet < QUIET_SCANS else []
     if not killed and not survivors:
         return None

@@ -121,19 +121,27 @@ class Book:
         self.hub.publish(event)
 
     async def save_pending(self) -> None:
-        """Try again to store what the store refused."""
-        if self._unsaved:
-            ops, self._unsaved = self._unsaved, []
-            try:
-                await self.write(ops)
-            except TaskRunnerError:
-                self._unsaved = ops + self._unsaved
-                return
-            self.storage_error = None
-            for task in self._unsaved_endings:
-                if task.final:
-                    self.active.pop(task.id, None)
-            self._unsaved_endings.clear()
+        """Try again to store what the store refused; and find out whether it takes changes again."""
+        if self.storage_error is None and not self._unsaved:
+            return
+        ops, self._unsaved = self._unsaved, []
+        endings, self._unsaved_endings = self._unsaved_endings, []
+        try:
+            await self.write(ops or [statements.TOUCH])
+        except TaskRunnerError:
+            self._unsaved = ops + self._unsaved
+            self._unsaved_endings = endings + self._unsaved_endings
+            return
+        for task in endings:
+            if task.final:
+                self.active.pop(task.id, None)
+
+    async def write_now_or_later(self, ops: list[Op]) -> None:
+        """Bring a change to the store that nobody waits for."""
+        try:
+            await self.write(ops)
+        except TaskRunnerError:
+            self._unsaved += ops
 
     def _told(self, task: Task, event: StoredEvent) -> None:
         self.hub.publish(event)

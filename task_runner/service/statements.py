@@ -40,6 +40,9 @@ CREATE INDEX events_task ON events (task_id, seq);
 #: one statement with its values
 Op = tuple[str, Sequence[Any]]
 
+#: changes nothing, but is written: does the store take changes?
+TOUCH: Op = (f"PRAGMA user_version = {VERSION}", ())
+
 
 @dataclass(frozen=True, slots=True)
 class StoredEvent:

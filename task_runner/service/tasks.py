@@ -319,7 +319,7 @@ class TaskService:
         """Files first: what is left after a crash is a row that says it is to be removed."""
         for task_id in ids:
             await asyncio.to_thread(self.environment.discard, task_id)
-        await self.book.write([op for task_id in ids for op in statements.remove(task_id)])
+        await self.book.write_now_or_later([op for task_id in ids for op in statements.remove(task_id)])
 
     # -- the node
 

@@ -61,10 +61,14 @@ def dead(work: Callable[[], None]) -> tuple[Identity, Process]:
     ready, tell = os.pipe()
     pid = os.fork()
     if pid == 0:
-        work()
-        os.write(tell, b"x")
-        signal.pause()
-    os.read(ready, 1)
+        try:
+            work()
+            os.write(tell, b"x")
+            signal.pause()
+        finally:
+            os._exit(1)
+    os.close(tell)
+    assert os.read(ready, 1) == b"x"
     identity, seen = process.identify(pid), process.look(pid)
     assert seen is not None and process.is_alive(identity)
     os.kill(pid, signal.SIGKILL)
@@ -102,7 +106,7 @@ def case_environment(directory: str) -> None:
         held = lock.claim(attempt, me, 1.0, 1.0)
         heartbeat = Heartbeat(at="2026-01-01T00:00:00.000000Z", monotonic=1.0)
         status = Status(task_id=TASK, runner=me, state=State.RUNNING, heartbeat=heartbeat)
-        statusfile.StatusWriter(attempt).write(status)
+        statusfile.StatusWriter(attempt, []).write(status)
         held.beat(2.0, 2.0)
 
     identity, seen = dead(run)
