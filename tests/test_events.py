@@ -169,8 +169,9 @@ def test_every_event_once_over_killed_daemons(daemon: Daemon):
     listener = Listener(daemon)
     held = daemon.submit("sh", "-c", UNTIL_GO)
     made = [held]
-    for _ in range(3):
+    for life in range(3):
         made += [daemon.submit("sh", "-c", f"exit {number % 2}") for number in range(15)]
+        wait_for(lambda life=life: listener.connections > life, "the listener has come back to this daemon")
         daemon.restart()
     (work(daemon, held) / "go").touch()
     tasks = {task_id: daemon.wait(task_id) for task_id in made}

@@ -274,8 +274,13 @@ class _Launcher(asyncio.Protocol):
         with theirs, open(self._state.runner_log, "ab") as errors:  # noqa: ASYNC230
             # from the loop's own thread, which lives as long as the daemon: the launcher asks the kernel to
             # be killed when the *thread* that started it ends
+            # every symbol is bound before the first fork: runners would each bind them on pages of their own
             self._process = subprocess.Popen(  # noqa: ASYNC220
-                command, stdin=theirs.fileno(), stdout=errors.fileno(), stderr=errors.fileno()
+                command,
+                env={**os.environ, "LD_BIND_NOW": "1"},
+                stdin=theirs.fileno(),
+                stdout=errors.fileno(),
+                stderr=errors.fileno(),
             )
         loop = asyncio.get_running_loop()
         await loop.create_connection(lambda: self, sock=ours)

@@ -70,23 +70,22 @@ def _serve(requests: BinaryIO, daemon: socket.socket, held: int) -> None:
         body = requests.read(int(head))
         if len(body) < int(head):
             return
-        start = _decode(body, daemon)
-        if start is None:
-            continue
         try:
             pid = os.fork()
         except OSError as error:
-            _answer(daemon, start, f"fork: {error.strerror}")
+            if (start := _decode(body, daemon)) is not None:
+                _answer(daemon, start, f"fork: {error.strerror}")
             continue
         if pid == 0:
+            if (start := _decode(body, daemon)) is None:
+                os._exit(1)
             _become_runner(start, daemon, held)
 
 
 @dataclass(frozen=True, slots=True)
 class _Start:
-    """A request, with all that can be made of it before the fork.
-
-    Here the memory is warm. After the fork every page that is written for the first time is copied first.
+    """A request, decoded. In the runner: each fork takes the launcher's pages from it as well, so decoding there costs
+    it the same copies, one task after the other, where runners work side by side.
     """
 
     task_id: str

@@ -27,9 +27,10 @@ from dataclasses import dataclass
 from task_runner.errors import Damaged
 from task_runner.lib.clock import stamp
 from task_runner.lib.taskdir import AttemptDirectory, open_regular
-from task_runner.model.codec import from_json, to_json
+from task_runner.model.codec import from_json
 from task_runner.model.status import FORMAT, Heartbeat, Identity
 
+_HEAD = '{"format": %d, "runner": {"pid": %d, "startTime": %d, "bootId": "%s"}}\n'
 _PULSE = "beat {at} monotonic {monotonic:018.6f}\n"
 
 
@@ -59,7 +60,7 @@ class HeldLock:
 
 def claim(directory: AttemptDirectory, me: Identity, time: float, monotonic: float) -> HeldLock:
     """Claim the attempt for this process. Raises AlreadyClaimed, OSError."""
-    head = json.dumps({"format": FORMAT, "runner": to_json(me)}) + "\n"
+    head = _HEAD % (FORMAT, me.pid, me.start_time, me.boot_id)
     fd = _publish(directory, head + _PULSE.format(at=stamp(time), monotonic=monotonic), lock=True)
     return HeldLock(fd, len(head))
 

@@ -44,10 +44,15 @@ class Process:
 def look(pid: int) -> Process | None:
     """What the kernel says of a pid now; None where there is no such process."""
     try:
-        with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
-            raw = file.read(4096)
+        fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return None
+    try:
+        raw = os.read(fd, 4096)
+    except OSError:
+        return None
+    finally:
+        os.close(fd)
     if not raw:
         return None
     head, _, tail = raw.rpartition(b")")  # the name may hold blanks and brackets
