@@ -173,6 +173,7 @@ def test_every_event_once_over_killed_daemons(daemon: Daemon):
         made += [daemon.submit("sh", "-c", f"exit {number % 2}") for number in range(15)]
         wait_for(lambda life=life: listener.connections > life, "the listener has come back to this daemon")
         daemon.restart()
+    daemon.wait_state(held, "running")
     (work(daemon, held) / "go").touch()
     tasks = {task_id: daemon.wait(task_id) for task_id in made}
     wait_for(lambda: listener.over() >= set(made), "every ending is heard")
