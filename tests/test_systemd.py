@@ -219,7 +219,10 @@ def task_id(machine: Machine) -> Iterator[str]:
 
 
 def runner_of(machine: Machine, task_id: str) -> int:
-    return int(json.loads(machine.run("cat", f"{STATE}/tasks/{task_id}/status.json").stdout)["runner"]["pid"])
+    """The pid of the task's runner. Its status comes a moment after the command's first output."""
+    path = f"{STATE}/tasks/{task_id}/status.json"
+    status = wait_for(lambda: machine.run("cat", path).stdout, "the runner has written its status")
+    return int(json.loads(status)["runner"]["pid"])
 
 
 def check_true_ending(machine: Machine, task_id: str) -> None:
