@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from task_runner.model.grant import Grant
 from task_runner.model.status import Heartbeat, Identity, Receipt, Status
 
 
@@ -21,6 +22,8 @@ class Launch:
     attempt: int
     #: the spec as JSON
     spec: str
+    #: none: nothing beside the spec
+    grant: Grant | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,6 +45,8 @@ class Sighting:
     damage: str | None = None
     #: state letter of the runner process (R, S, D, T …), where it lives
     process_state: str | None = None
+    #: the graphics processors that the attempt was given, by index, as its claim says
+    gpus: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -92,6 +97,14 @@ class Environment(Protocol):
     def signal(self, task_id: str, attempt: int, number: int) -> bool:
         """Have the runner pass a signal on. False if there is no runner."""
 
+    def feed(self, task_id: str, attempt: int, data: bytes, offset: int | None, end: bool) -> int | None:
+        """Keep bytes for the standard input of a task, and have the runner pass them on.
+
+        ``offset`` says how many came before, by the sender's count; None: whatever came. ``end``: these are the last.
+        Returns how many bytes there are by now; None if there is no runner. Blocks for a write to a local file.
+        Raises Conflict where the input has ended, or where ``offset`` is not what came before; StorageFull.
+        """
+
     def clear(self, task_id: str) -> Receipt | None:
         """Kill what a dead runner left; None if nothing was there."""
 
@@ -101,8 +114,11 @@ class Environment(Protocol):
     def discard(self, task_id: str) -> None:
         """Remove all files of a task that has no runner. May take long."""
 
-    def output_path(self, task_id: str, attempt: int) -> str:
-        """The file with the attempt's output; it need not exist yet."""
+    def output_path(self, task_id: str, attempt: int, stream: str = "output") -> str:
+        """The file with the attempt's output ("output", "stdout" or "stderr"); it need not exist yet."""
+
+    def work_path(self, task_id: str) -> str:
+        """The working directory of a task, which all its attempts share; it need not exist yet."""
 
     def known(self) -> list[str]:
         """The tasks that this environment has files of."""

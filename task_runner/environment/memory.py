@@ -23,6 +23,7 @@ class _Attempt:
     status: Status | None = None
     alive: bool = False
     void: bool = False
+    input: bytes = b""
 
 
 @dataclass(slots=True)
@@ -78,7 +79,7 @@ class MemoryEnvironment:
             heartbeat=Heartbeat(at=stamp(self.clock.time()), monotonic=self.clock.monotonic()),
         )
         self._attempts[key] = _Attempt(status, alive=True)
-        program = ((action["parameters"] or {}).get("command") or [""])[0]
+        program = ((action.get("parameters") or {}).get("command") or [""])[0]
         if program in ("true", "false"):
             self.finish(launch.task_id, launch.attempt, exit_code=int(program == "false"))
         self._on_news(launch.task_id)
@@ -151,6 +152,14 @@ class MemoryEnvironment:
             task_id, attempt, lambda: self._end(task_id, attempt, outcome=Outcome.FAILED, signal=name)
         )
 
+    def feed(self, task_id: str, attempt: int, data: bytes, offset: int | None, end: bool) -> int | None:
+        del offset, end
+        entry = self._attempts.get((task_id, attempt))
+        if entry is None or not entry.alive:
+            return None
+        entry.input += data
+        return len(entry.input)
+
     def _enter(self, task_id: str, attempt: int, state: State) -> None:
         entry = self._attempts[task_id, attempt]
         assert entry.status is not None
@@ -176,8 +185,11 @@ class MemoryEnvironment:
         for key in [key for key in self._attempts if key[0] == task_id]:
             del self._attempts[key]
 
-    def output_path(self, task_id: str, attempt: int) -> str:
-        return f"/nonexistent/{task_id}/{attempt}"
+    def output_path(self, task_id: str, attempt: int, stream: str = "output") -> str:
+        return f"/nonexistent/{task_id}/{attempt}/{stream}"
+
+    def work_path(self, task_id: str) -> str:
+        return f"/nonexistent/{task_id}/work"
 
     def known(self) -> list[str]:
         return list(dict.fromkeys(task_id for task_id, _attempt in self._attempts))

@@ -214,8 +214,12 @@ class MultiprocessEnvironment:
     def discard(self, task_id: str) -> None:
         self._state.tasks.discard(task_id)
 
-    def output_path(self, task_id: str, attempt: int) -> str:
-        return self._directory(task_id, attempt).output
+    def output_path(self, task_id: str, attempt: int, stream: str = "output") -> str:
+        directory = self._directory(task_id, attempt)
+        return {"output": directory.output, "stdout": directory.stdout, "stderr": directory.stderr}[stream]
+
+    def work_path(self, task_id: str) -> str:
+        return self._directory(task_id, 1).work
 
     def known(self) -> list[str]:
         return self._state.tasks.ids()

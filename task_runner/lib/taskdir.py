@@ -27,7 +27,10 @@ MAX_CONTROL_BYTES = 16 * 1024 * 1024
 class AttemptDirectory:
     """Where one attempt of a task keeps its files."""
 
-    __slots__ = ("attempt", "task", "path", "spec", "lock", "status", "output", "stop", "work")
+    __slots__ = (
+        "attempt", "task", "path", "spec", "lock", "status", "output", "stdout", "stderr", "stop", "input", "input_end",
+        "progress", "secrets", "work",
+    )  # fmt: skip
 
     def __init__(self, task: str, attempt: int) -> None:
         self.attempt = attempt
@@ -39,7 +42,13 @@ class AttemptDirectory:
         self.lock = f"{self.path}/lock"
         self.status = f"{self.path}/status.json"
         self.output = f"{self.path}/output.log"
+        self.stdout = f"{self.path}/stdout.log"
+        self.stderr = f"{self.path}/stderr.log"
         self.stop = f"{self.path}/stop.json"
+        self.input = f"{self.path}/input"
+        self.input_end = f"{self.path}/input.end"
+        self.progress = f"{self.path}/progress"
+        self.secrets = f"{self.path}/secrets"
 
     def create(self) -> None:
         """Make the directory; harmless where it exists."""

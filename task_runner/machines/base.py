@@ -10,8 +10,8 @@ import ctypes
 import os
 import signal
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from task_runner.errors import StartFailed
@@ -35,6 +35,14 @@ class Context:
     stderr: int
     #: directory of the named locks that tasks of one daemon share
     locks: str
+    #: what the action reads on its standard input, where that is kept open; none: it is empty
+    stdin: int | None = None
+    #: the FIFO that takes lines of progress (machines/progress.py); none: nobody listens
+    progress: str | None = None
+    #: directories below which files of this machine may be read for the task
+    host_files: tuple[str, ...] = ()
+    #: values of the secrets that the spec names
+    secrets: Mapping[str, str] = field(default_factory=dict)
 
 
 _libc = ctypes.CDLL(None)

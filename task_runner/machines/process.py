@@ -13,7 +13,7 @@ from typing import Any
 from task_runner.errors import Damaged, StartFailed
 from task_runner.machines.base import RESTORED, Context
 from task_runner.model.codec import from_json
-from task_runner.model.spec import ProcessParameters
+from task_runner.model.machines import ProcessParameters
 
 
 def start(parameters: Any, context: Context) -> int:

@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 def to_json(value: Any, *, sparse: bool = False) -> Any:
-    """The JSON value (dicts, lists, strings, numbers) of a record; ``sparse`` leaves out what is None."""
+    """The JSON value (dicts, lists, strings, numbers) of a record; ``sparse`` leaves out what has its default."""
     if value is None or isinstance(value, (str, int, float)):
         return value
     if isinstance(value, enum.Enum):
@@ -30,8 +30,8 @@ def to_json(value: Any, *, sparse: bool = False) -> Any:
         return [to_json(item, sparse=sparse) for item in value]
     if isinstance(value, dict):
         return {key: to_json(item, sparse=sparse) for key, item in value.items()}
-    fields = ((key, getattr(value, name)) for name, key in _names(typing.cast("Any", type(value))))
-    return {key: to_json(item, sparse=sparse) for key, item in fields if not (sparse and item is None)}
+    fields = ((key, getattr(value, name), default) for name, key, default in _names(typing.cast("Any", type(value))))
+    return {key: to_json(item, sparse=sparse) for key, item, default in fields if not (sparse and item == default)}
 
 
 def from_json(cls: type[T], data: Any) -> T:
@@ -41,8 +41,14 @@ def from_json(cls: type[T], data: Any) -> T:
 
 
 @functools.cache
-def _names(cls: Any) -> list[tuple[str, str]]:
-    return [(field.name, camel(field.name)) for field in dataclasses.fields(cls)]
+def _names(cls: Any) -> list[tuple[str, str, Any]]:
+    """Name, name in JSON, and default of each field; a required one has MISSING, which equals nothing."""
+    fields = dataclasses.fields(cls)
+    return [(field.name, camel(field.name), _default(field)) for field in fields]
+
+
+def _default(field: dataclasses.Field[Any]) -> Any:
+    return field.default_factory() if field.default_factory is not dataclasses.MISSING else field.default
 
 
 @functools.cache

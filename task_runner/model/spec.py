@@ -6,20 +6,27 @@ runner reads the result with `model.codec` and the standard library. So constrai
 
 from __future__ import annotations
 
+import enum
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar
 
 from task_runner.model.constraints import STRICT, Limit
-
-#: no NUL: the kernel ends a string there
-Text = Annotated[str, Limit(max_length=131_072, pattern=r"^[^\x00]*$")]
-Name = Annotated[str, Limit(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
-Seconds = Annotated[float, Limit(gt=0, le=10 * 365 * 86_400)]
-Grace = Annotated[float, Limit(ge=0, le=86_400)]
-SignalName = Annotated[str, Limit(pattern=r"^SIG[A-Z0-9]{2,10}$")]
-TagKey = Annotated[str, Limit(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f=]+$")]
-TagValue = Annotated[str, Limit(max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
-VariableName = Annotated[str, Limit(min_length=1, max_length=1000, pattern=r"^[^\x00=]+$")]
+from task_runner.model.terms import (
+    After,
+    FileIn,
+    Grace,
+    Name,
+    Resources,
+    Retry,
+    Seconds,
+    SecretUse,
+    SignalName,
+    StallPolicy,
+    TagKey,
+    TagValue,
+    Webhook,
+    Word,
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,12 +35,25 @@ class Action:
 
     __pydantic_config__: ClassVar[Any] = STRICT
 
-    #: the kind of the step: "process", "echo", or a name from the entry point group task_runner.machines
+    #: "process", "echo", "download", "extract", or a name from the entry point group task_runner.machines
     machine: Name
     #: what the machine is to do; its shape is the machine's own
     parameters: Any = None
     #: for people
     name: Name | None = None
+    #: the action is stopped when it has run for this long, pauses not counted, and has then `timed_out`
+    timeout_seconds: Seconds | None = None
+    #: try the action again, within the same attempt of the task; it cannot be `lost`
+    retry: Retry | None = None
+    #: go on with the next action, and let the task succeed, whatever becomes of this one
+    continue_on_failure: bool = False
+
+
+class OutputMode(enum.Enum):
+    """Where a command's two streams go."""
+
+    COMBINED = "combined"  #: both into output.log, in the order in which they were written
+    SEPARATE = "separate"  #: into stdout.log and stderr.log
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,33 +64,53 @@ class Spec:
 
     #: run in order; the first that does not succeed ends the task
     actions: Annotated[list[Action], Limit(min_length=1, max_length=100)]
+    #: run in order after them, each of them, whatever happened: also after a stop, a time limit or a failure
+    cleanup: Annotated[list[Action], Limit(max_length=100)] = field(default_factory=list)
+    #: seconds for all of the cleanup together
+    cleanup_seconds: Seconds = 60.0
     #: for people
     name: Name | None = None
-    #: the task is stopped when it has run for this long, pauses not counted; none: no limit
+    #: the task is stopped when its actions have run for this long, pauses not counted; none: no limit
     timeout_seconds: Seconds | None = None
     #: the polite signal of a stop
     stop_signal: SignalName = "SIGTERM"
     #: seconds between the polite signal and SIGKILL
     grace_seconds: Grace = 10.0
+    #: when to run: seconds since 1970, or ISO 8601 with a time zone; 0 or none: now
+    execute_at: Annotated[float, Limit(ge=0, le=253_402_300_799)] | Annotated[str, Limit(max_length=100)] | None = None
+    #: what the task is about: tasks of one entity run one at a time, in the order of acceptance
+    entity: Name | None = None
+    #: who has more of it starts first; a point is worth a fixed time of waiting, so that nobody waits for ever
+    priority: Annotated[int, Limit(ge=-1000, le=1000)] = 0
+    #: one place in each of these pools is taken while the task runs
+    pools: Annotated[list[Word], Limit(max_length=20)] = field(default_factory=list)
+    #: tasks that must be over first
+    after: Annotated[list[After], Limit(max_length=1000)] = field(default_factory=list)
+    #: what of the machine is set aside while it runs
+    resources: Resources | None = None
+    #: run the whole task again, as another attempt with a status and an output of its own
+    retry: Retry | None = None
+    #: files to put into the working directory before the first action
+    files: Annotated[list[FileIn], Limit(max_length=1000)] = field(default_factory=list)
+    #: secrets of the server that the actions need
+    secrets: Annotated[list[SecretUse], Limit(max_length=100)] = field(default_factory=list)
+    #: keep what the commands write to stdout and stderr together or apart
+    output_mode: OutputMode = OutputMode.COMBINED
+    #: put the time in front of every line of output
+    output_timestamps: bool = False
+    #: write stars in place of the secrets' values
+    mask_secrets: bool = False
+    #: of a longer output the beginning and the end are kept, together so many bytes (each stream, where apart)
+    max_output_bytes: Annotated[int, Limit(ge=65_536, le=2**60)] | None = None
+    #: let commands report progress, by lines written to the path in TASK_RUNNER_PROGRESS
+    progress: bool = False
+    #: what to do when the task gives no sign of getting on
+    stall: StallPolicy | None = None
+    #: whom to tell of what
+    notify: Annotated[list[Webhook], Limit(max_length=20)] = field(default_factory=list)
+    #: keep the task for so long after its end, whatever the server's rule for age is
+    keep_seconds: Annotated[float, Limit(ge=0, le=10 * 365 * 86_400)] | None = None
     #: for filters: short keys and values
     tags: Annotated[dict[TagKey, TagValue], Limit(max_length=50)] = field(default_factory=dict)
     #: for the client, kept and given back as it is
     metadata: dict[str, Any] | None = None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ProcessParameters:
-    """What the `process` machine runs: exactly one of ``command`` and ``shell``."""
-
-    __pydantic_config__: ClassVar[Any] = STRICT
-
-    #: program and arguments; no shell is involved
-    command: Annotated[list[Text], Limit(min_length=1, max_length=10_000)] | None = None
-    #: a line for /bin/sh -c
-    shell: Text | None = None
-    #: variables beside the basic ones (PATH, HOME, USER, LANG …)
-    env: Annotated[dict[VariableName, Text], Limit(max_length=10_000)] = field(default_factory=dict)
-    #: where to run; relative to the task's work/ directory, which is the default
-    working_directory: Text | None = None
-    #: what the command reads on its standard input; none: it is empty
-    stdin: Annotated[str, Limit(max_length=1_048_576)] | None = None

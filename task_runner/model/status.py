@@ -6,7 +6,6 @@ Stamps are strings, ISO 8601 in UTC with a Z. Durations and ages are seconds. Wh
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 from task_runner.model.state import Outcome, State
 
@@ -51,8 +50,8 @@ class ProcessNote:
 class Receipt:
     """What a stop did. The lists hold at most 20 processes each, the counts hold all."""
 
-    #: "stop" (asked for), "timeout", "leftovers" (the command had ended and left these behind), or
-    #: "runner died" (cleared by the daemon)
+    #: "stop" (asked for), "timeout", "action timeout", "stalled", "leftovers" (the command had ended and left these
+    #: behind), or "runner died" (cleared by the daemon)
     reason: str
     #: the polite signal and the seconds until SIGKILL; none where there was no polite signal
     signal: str | None = None
@@ -74,8 +73,13 @@ class ActionStatus:
     index: int
     machine: str
     name: str | None = None
-    #: pending, running or exited
+    #: it is one of the list that runs after the others, whatever happened
+    cleanup: bool = False
+    #: pending, running, waiting (for its next try), exited, or skipped (never started)
     state: str = "pending"
+    outcome: Outcome | None = None
+    #: how often it has been started
+    tries: int = 0
     exit_code: int | None = None
     #: the signal that ended it, by name
     signal: str | None = None
@@ -86,9 +90,12 @@ class ActionStatus:
     #: its first process
     process: Identity | None = None
     usage: Usage | None = None
-    #: where in output.log its output begins and ends
+    #: where in output.log (stdout.log, where the streams are apart) its output begins and ends
     output_start: int | None = None
     output_end: int | None = None
+    #: the same in stderr.log
+    stderr_start: int | None = None
+    stderr_end: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -101,14 +108,43 @@ class Heartbeat:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Gap:
+    """Bytes that were written and are not kept: the middle of an output longer than allowed."""
+
+    offset: int
+    bytes: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Output:
-    """What has been written so far."""
+    """What has been written so far, gaps included: a byte keeps its offset for ever."""
 
     bytes: int = 0
     #: when the last of them was
     written_at: str | None = None
+    #: of all bytes that are kept, in order; known when the task is over
     sha256: str | None = None
-    gaps: list[Any] = field(default_factory=list)
+    gaps: list[Gap] = field(default_factory=list)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Progress:
+    """What a command or a machine last said of how far it is."""
+
+    at: str
+    #: 0 to 100
+    percent: float | None = None
+    message: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Silence:
+    """The task has given no sign of getting on for as long as its stall policy bears."""
+
+    #: the last sign
+    since: str
+    #: in words: what was looked for
+    reason: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -134,5 +170,15 @@ class Status:
     paused_at: str | None = None
     paused_seconds: float = 0.0
     usage: Usage | None = None
+    #: of output.log, or of stdout.log
     output: Output = field(default_factory=Output)
+    #: of stderr.log; none where both streams go into one file
+    stderr: Output | None = None
+    progress: Progress | None = None
+    #: its stall policy marks it
+    silence: Silence | None = None
+    #: the graphics processors it was given, by index
+    gpus: list[int] = field(default_factory=list)
+    #: bytes of its standard input that have been passed on, where that is open; none: it is not
+    input_bytes: int | None = None
     receipt: Receipt | None = None

@@ -156,7 +156,7 @@ def _from_directory(task_id: str, environment: Environment) -> Task | None:
     return Task(
         id=task_id,
         seq=0,
-        spec_json=json.dumps(to_json(spec), ensure_ascii=False),
+        spec_json=json.dumps(to_json(spec, sparse=True), ensure_ascii=False),
         name=spec.name,
         tags=dict(spec.tags),
         record=record,

@@ -10,7 +10,7 @@ from typing import Any
 from task_runner.model.codec import from_json, to_json
 from task_runner.service.task import Record, StopIntent, Task
 
-VERSION = 1
+VERSION = 2
 SCHEMA = """
 CREATE TABLE tasks (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,  -- the number of a removed row is not used again
@@ -24,7 +24,11 @@ CREATE TABLE tasks (
     deleted INTEGER NOT NULL DEFAULT 0,
     stop TEXT,                       -- the stop that is wanted, if any
     spec TEXT NOT NULL,
-    record TEXT NOT NULL
+    record TEXT NOT NULL,
+    batch TEXT,
+    entity TEXT,
+    keep_seconds REAL,               -- how long to keep it after its end, where it says so itself
+    bytes INTEGER                    -- what its files take on the disk, known some time after its end
 );
 CREATE INDEX tasks_active ON tasks (seq) WHERE outcome IS NULL OR deleted;
 CREATE INDEX tasks_state ON tasks (state, seq);
@@ -36,6 +40,52 @@ CREATE TABLE events (
 );
 CREATE INDEX events_task ON events (task_id, seq);
 """
+#: what came with version 2
+ADDED_2 = """
+CREATE INDEX tasks_batch ON tasks (batch, outcome) WHERE batch IS NOT NULL;
+CREATE INDEX tasks_entity ON tasks (entity, seq) WHERE entity IS NOT NULL;
+CREATE INDEX tasks_measure ON tasks (seq) WHERE outcome IS NOT NULL AND bytes IS NULL;
+CREATE TABLE batches (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    id TEXT NOT NULL UNIQUE,
+    name TEXT,
+    created_at TEXT NOT NULL,
+    num_tasks INTEGER NOT NULL,
+    paused INTEGER NOT NULL DEFAULT 0,
+    -- of those of its tasks that have been removed since
+    removed_ok INTEGER NOT NULL DEFAULT 0,
+    removed_failed INTEGER NOT NULL DEFAULT 0,
+    removed_cancelled INTEGER NOT NULL DEFAULT 0,
+    removed_finished_at TEXT,        -- when the last of those ended
+    data TEXT NOT NULL               -- tags and metadata
+);
+CREATE TABLE templates (name TEXT PRIMARY KEY, updated_at TEXT NOT NULL, data TEXT NOT NULL);
+CREATE TABLE outbox (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    task_id TEXT NOT NULL,
+    hook INTEGER NOT NULL,           -- which of the spec's notifications
+    created_at TEXT NOT NULL,
+    body TEXT NOT NULL,
+    tries INTEGER NOT NULL DEFAULT 0,
+    next_at TEXT,                    -- not before; none: delivered, or given up
+    delivered_at TEXT,
+    last_status INTEGER,             -- of the last HTTP answer
+    last_error TEXT
+);
+CREATE INDEX outbox_task ON outbox (task_id, seq);
+CREATE INDEX outbox_due ON outbox (next_at) WHERE next_at IS NOT NULL;
+CREATE TABLE settled (name TEXT PRIMARY KEY, value TEXT NOT NULL);  -- what was set by request and outlives the daemon
+"""
+#: from each earlier version to the one after it
+UPGRADES = {
+    1: """
+ALTER TABLE tasks ADD COLUMN batch TEXT;
+ALTER TABLE tasks ADD COLUMN entity TEXT;
+ALTER TABLE tasks ADD COLUMN keep_seconds REAL;
+ALTER TABLE tasks ADD COLUMN bytes INTEGER;
+"""
+    + ADDED_2
+}
 
 #: one statement with its values
 Op = tuple[str, Sequence[Any]]
@@ -54,14 +104,14 @@ class StoredEvent:
     data: dict[str, Any]
 
 
-SELECT = "SELECT seq, id, name, tags, deleted, stop, spec, record FROM tasks"
+SELECT = "SELECT seq, id, name, tags, deleted, stop, spec, record, batch, entity FROM tasks"
 
 
 def insert(task: Task) -> Op:
     """The statement that accepts a task."""
     record = task.record
     return (
-        "INSERT INTO tasks VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0, NULL, ?, ?)",
+        "INSERT INTO tasks VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0, NULL, ?, ?, ?, ?, ?, NULL)",
         (
             task.seq,
             task.id,
@@ -73,6 +123,9 @@ def insert(task: Task) -> Op:
             record.finished_at,
             task.spec_json,
             _record_json(record),
+            task.batch,
+            task.entity,
+            task.spec.keep_seconds,
         ),
     )
 
@@ -132,7 +185,7 @@ def tag_lines(tags: dict[str, str]) -> str:
 
 
 def task_of(row: Any) -> Task:
-    seq, task_id, name, tags, deleted, stop, spec, record = row
+    seq, task_id, name, tags, deleted, stop, spec, record, batch, entity = row
     return Task(
         id=task_id,
         seq=seq,
@@ -142,4 +195,6 @@ def task_of(row: Any) -> Task:
         record=from_json(Record, json.loads(record)),
         intent=from_json(StopIntent, json.loads(stop)) if stop else None,
         deleted=bool(deleted),
+        batch=batch,
+        entity=entity,
     )

@@ -20,7 +20,7 @@ from task_runner.errors import Damaged, Refused, StorageFull
 from task_runner.lib import failpoint
 from task_runner.lib.taskdir import set_aside
 from task_runner.service.integrity import check_content, check_file
-from task_runner.service.statements import SCHEMA, SELECT, VERSION, Op, StoredEvent, fold, task_of
+from task_runner.service.statements import ADDED_2, SCHEMA, SELECT, UPGRADES, VERSION, Op, StoredEvent, fold, task_of
 from task_runner.service.task import Task
 
 log = logging.getLogger(__name__)
@@ -91,7 +91,9 @@ class Store:
                 raise Refused(f"{self.path} is of a newer version ({version}); this daemon knows {VERSION}")
             if version == 0:
                 self.made_new = True
-                db.executescript(f"BEGIN IMMEDIATE; {SCHEMA} PRAGMA user_version={VERSION}; COMMIT;")
+                db.executescript(f"BEGIN IMMEDIATE; {SCHEMA} {ADDED_2} PRAGMA user_version={VERSION}; COMMIT;")
+            for number in range(version, VERSION) if version else ():
+                db.executescript(f"BEGIN IMMEDIATE; {UPGRADES[number]} PRAGMA user_version={number + 1}; COMMIT;")
             if check:
                 check_content(db, self.path)
         except BaseException:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 
+from task_runner.model.codec import from_json
+from task_runner.model.spec import Spec
 from task_runner.model.state import FINAL, WAITING, Outcome, State
 from task_runner.model.status import Receipt, Status
 
@@ -18,10 +21,16 @@ class Record:
     #: which surface it came in by: "v1", "cli", a dialect
     origin: str = "v1"
     created_at: str
+    #: when it is to run, by the wall clock; none: at once
+    execute_at: str | None = None
+    #: an earlier attempt has ended, and this one waits until then
+    retry_at: str | None = None
+    #: its place in the order of acceptance in seconds, which points of priority are worth some of; never falls
+    rank: float = 0.0
     finished_at: str | None = None
     #: what its runner last said
     status: Status | None = None
-    #: why it failed, or the evidence that it is lost
+    #: why it failed, was cancelled, or the evidence that it is lost
     error: str | None = None
     #: what the daemon did when the runner was dead
     receipt: Receipt | None = None
@@ -59,6 +68,8 @@ class Task:
     name: str | None
     tags: dict[str, str]
     record: Record
+    entity: str | None = None
+    batch: str | None = None
     intent: StopIntent | None = None
     #: to be removed as soon as it is over, and hidden until then
     deleted: bool = False
@@ -77,6 +88,16 @@ class Task:
     refusals: int = 0
     #: its ending is known and being stored
     ending: bool = False
+    #: the graphics processors it holds, by index
+    gpus: tuple[int, ...] = ()
+    _spec: Spec | None = None
+
+    @property
+    def spec(self) -> Spec:
+        """What it asks for; read once."""
+        if self._spec is None:
+            self._spec = from_json(Spec, json.loads(self.spec_json))
+        return self._spec
 
     @property
     def final(self) -> bool:

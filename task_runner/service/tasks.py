@@ -105,7 +105,7 @@ class TaskService:
 
     async def submit(self, spec: Spec, *, origin: str = "v1", key: str | None = None) -> Accepted:
         """Accept a task. When this returns, it is on stable storage. Raises StorageFull, Conflict."""
-        spec_json = json.dumps(to_json(spec), ensure_ascii=False)
+        spec_json = json.dumps(to_json(spec, sparse=True), ensure_ascii=False)
         if key is None:
             return Accepted(await self._accept(spec, spec_json, origin, None))
         digest = hashlib.sha256(spec_json.encode()).hexdigest()

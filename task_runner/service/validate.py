@@ -21,7 +21,8 @@ from task_runner.errors import FieldError, InvalidRequest
 from task_runner.lib import signals
 from task_runner.model import echo
 from task_runner.model.shortform import expand
-from task_runner.model.spec import ProcessParameters, Spec
+from task_runner.model.machines import ProcessParameters
+from task_runner.model.spec import Spec
 
 _SPEC = TypeAdapter(Spec)
 _PROCESS = TypeAdapter(ProcessParameters)
