@@ -18,7 +18,7 @@ import pytest
 from conftest import PATIENCE, Daemon, wait_for
 
 from task_runner import __version__
-from task_runner.api import v1
+from task_runner.api import gate, v1
 from task_runner.model.state import State
 from task_runner.service import listing
 from task_runner.service.store import Query
@@ -183,11 +183,13 @@ STRANGE_IDS = [
 ]  # fmt: skip
 
 
-def plain(daemon: Daemon, method: str, path: str, content: str | None) -> tuple[int, bytes]:
+def plain(
+    daemon: Daemon, method: str, path: str, content: str | None, kind: str | None = None
+) -> tuple[int, bytes]:
     """A request for this very path: httpx would make another of ".."."""
     connection = http.client.HTTPConnection(daemon.url.removeprefix("http://"), timeout=PATIENCE)
     try:
-        headers = {"Authorization": f"Bearer {daemon.token}", "Content-Type": "application/json"}
+        headers = {"Authorization": f"Bearer {daemon.token}", "Content-Type": kind or "application/json"}
         connection.request(method, path, content, headers)
         response = connection.getresponse()
         return response.status, response.read()
@@ -202,7 +204,8 @@ def test_an_id_that_is_none_is_not_found_on_any_route(shared: Daemon, strange: s
             continue
         for method in sorted((route.methods or set()) - {"HEAD"}):
             content = '{"signal": "SIGHUP"}' if route.path.endswith("/signal") else None
-            status, body = plain(shared, method, route.path.replace("{task_id}", strange), content)
+            path = route.path.replace("{task_id}", strange).replace("{attempt}", "1")
+            status, body = plain(shared, method, path, content, gate.BYTES if path.endswith("/input") else None)
             if status == 307 and strange == "%2F":
                 continue  # a slash too many at the end is led to the path without it
             assert (status, bool(json.loads(body)["detail"])) == (404, True), (method, route.path)
@@ -210,7 +213,7 @@ def test_an_id_that_is_none_is_not_found_on_any_route(shared: Daemon, strange: s
 
 
 def test_what_is_not_there_is_said_to_be_so(shared: Daemon):
-    for path in ("/v2", "/v1/task", "/v1/tasks/x/y", "/v1/batches"):
+    for path in ("/v2", "/v1/task", "/v1/tasks/x/y", "/v1/batch"):
         response = shared.http.get(path)
         assert response.status_code == 404
         assert response.headers["content-type"] == "application/problem+json"
@@ -253,7 +256,7 @@ def test_filters(shared: Daemon):
         ("state=nowhere", "state"), ("state=running,nowhere", "state"), ("outcome=x", "outcome"), ("stalled=maybe", "stalled"),
         ("limit=0", "limit"), ("limit=10001", "limit"), ("limit=x", "limit"), ("limit=-1", "limit"), ("limit=²", "limit"),
         ("cursor=x", "cursor"), ("cursor=-1", "cursor"), ("cursor=" + "9" * 30, "cursor"), ("order=up", "order"),
-        ("tag=novalue", "tag"), ("batch=b", "batch"), ("entity=e", "entity"), ("stat=running", "stat"), ("=", ""),
+        ("tag=novalue", "tag"), ("batches=b", "batches"), ("stat=running", "stat"), ("=", ""),
         ("state=%00", "state"), ("state=%ff", "state"), ("q[]=x", "q[]"),
     ],
 )  # fmt: skip
@@ -468,9 +471,9 @@ def test_a_pause_stops_the_whole_tree_and_a_resume_lets_it_go_on(shared: Daemon)
     assert answer["state"] in ("paused", "running")
     task = shared.wait_state(task_id, "paused")
     assert task["pausedAt"]
-    tree = shared.alive(task_id)
-    assert len(tree) >= 3
-    assert {each.state for each in tree} == {"T"}
+    assert len(shared.alive(task_id)) >= 3
+    # a process that waits for a disk stops a moment later
+    wait_for(lambda: {each.state for each in shared.alive(task_id)} == {"T"}, "all of it is stopped")
     assert shared.post(f"/v1/tasks/{task_id}/pause").json()["state"] == "paused"
     counted = (directory / "a").read_text(), (directory / "b").read_text()
     shared.post(f"/v1/tasks/{task_id}/resume")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import stat
 import subprocess
@@ -61,12 +62,24 @@ def raw(daemon: Daemon, data: bytes) -> bytes:
     return answer
 
 
+#: {task_id}, {path:path}
+_PARAMETER = re.compile(r"\{(\w+)(?::\w+)?\}")
+
+
+@pytest.fixture(scope="module")
+def things(shared: Daemon, task_id: str) -> dict[str, str]:
+    """One existing thing for every parameter of a path."""
+    batch = shared.post("/v1/batches", {"tasks": [{"command": ["true"]}]})
+    assert batch.status_code == 201
+    return {"task_id": task_id, "attempt": "1", "batch_id": batch.json()["batchId"]}
+
+
 # -- the token
 
 
 @pytest.mark.parametrize(("method", "path"), EVERY_CALL)
 def test_every_route_but_health_needs_the_token(shared: Daemon, task_id: str, method: str, path: str):
-    path = path.format(task_id=task_id)
+    path = _PARAMETER.sub(task_id, path)
     for headers in ({}, {"Authorization": "Bearer " + "x" * 43}):
         response = request(shared, method, path, **headers)
         if path == "/health":
@@ -295,8 +308,8 @@ def test_a_body_is_limited_whether_its_length_is_said_or_not(shared: Daemon, siz
 
 
 @pytest.mark.parametrize("path", sorted({route.path for route in v1.routes if "GET" in (route.methods or ())}))
-def test_head_is_get_without_a_body_and_comes_back(shared: Daemon, task_id: str, path: str):
-    path = path.format(task_id=task_id)
+def test_head_is_get_without_a_body_and_comes_back(shared: Daemon, things: dict[str, str], path: str):
+    path = _PARAMETER.sub(lambda match: things[match[1]], path)
     with httpx.Client(base_url=shared.url, headers=bearer(shared), timeout=PATIENCE) as client:
         response = client.head(path)
         assert (response.status_code, response.content) == (200, b"")

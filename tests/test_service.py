@@ -147,7 +147,7 @@ async def test_draining_starts_nothing_and_undraining_starts_what_waits(made):
 @in_world(max_running=1)
 async def test_a_pending_task_that_is_stopped_never_starts(made):
     first, second = await made.submit("sleep"), await made.submit("sleep")
-    task = await made.service.stop(second)
+    task = await made.service.control.stop(second)
     assert (task.record.outcome, task.record.status) == (Outcome.CANCELLED, None)
     made.environment.finish(first)
     await made.over(first)
@@ -247,13 +247,13 @@ async def test_an_idempotency_key_names_one_task(made):
 async def test_a_retry_is_a_new_attempt_and_the_old_ending_stays(made):
     task_id = await made.submit("false")
     await made.over(task_id)
-    await made.service.retry(task_id)
+    await made.service.control.retry(task_id)
     task = await made.over(task_id)
     assert task.record.attempt == 2
     assert [status.attempt for status in task.record.previous] == [1]
     with pytest.raises(Conflict):
         running = await made.submit("sleep")
-        await made.service.retry(running)
+        await made.service.control.retry(running)
 
 
 @in_world()

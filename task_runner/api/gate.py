@@ -11,6 +11,7 @@ import hashlib
 import hmac
 import ipaddress
 import os
+import re
 import secrets
 import socket
 from collections.abc import Iterable
@@ -26,6 +27,9 @@ from task_runner.lib.taskdir import read_control
 #: what anybody may ask for
 OPEN_PATHS = frozenset({"/health"})
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+#: where a body is bytes and not JSON
+_TAKES_BYTES = re.compile(r"/v1/tasks/.+/input")
+BYTES = "application/octet-stream"
 
 
 def admin_token(path: str) -> str:
@@ -88,7 +92,7 @@ class Gate:
             refusal = problem(401, "a token is needed: Authorization: Bearer …; it stands in <state>/token")
             refusal.headers["WWW-Authenticate"] = 'Bearer realm="task-runner"'
             return refusal
-        return self._check_body(scope["method"], headers)
+        return self._check_body(scope["method"], scope["path"], headers)
 
     def _is_own_host(self, scope: Scope, host: str) -> bool:
         if scope.get("server") is not None and scope["server"][1] is None:
@@ -108,7 +112,7 @@ class Gate:
             return False
         return hmac.compare_digest(hashlib.sha256(given.strip().encode()).digest(), self._token)
 
-    def _check_body(self, method: str, headers: Headers) -> Response | None:
+    def _check_body(self, method: str, path: str, headers: Headers) -> Response | None:
         if method in _SAFE_METHODS:
             return None
         length = headers.get("content-length", "")
@@ -117,6 +121,9 @@ class Gate:
         if headers.get("content-encoding", "identity").lower() != "identity":
             return problem(415, "compressed bodies are not taken: leave out Content-Encoding")
         kind = headers.get("content-type", "").split(";")[0].strip().lower()
+        if _TAKES_BYTES.fullmatch(path):
+            # a page of another site cannot send this kind without asking first, and gets no permission
+            return None if kind == BYTES else problem(415, f"a body must be {BYTES} here")
         has_body = length not in ("", "0") or "transfer-encoding" in headers
         if (has_body or kind) and kind != "application/json" and not kind.endswith("+json"):
             return problem(415, f"a body must be application/json, this is {kind[:80] or 'not said to be anything'}")

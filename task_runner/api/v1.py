@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from typing import Any
 from urllib.parse import urlencode
 
 from starlette.datastructures import QueryParams
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from task_runner import __version__
+from task_runner.api import batches
+from task_runner.api.body import body_object, grace_of, idempotency_key, only, raw_body, signal_name_of, signal_of
 from task_runner.api.events import get_events
 from task_runner.api.metrics import get_metrics
 from task_runner.api.openapi import get_openapi, get_schema
 from task_runner.api.output import get_output, json_response
 from task_runner.api.params import choice, choices, flag, integer, seconds
 from task_runner.api.problem import problem
-from task_runner.api.view import seen_output, task_json
-from task_runner.errors import InvalidRequest
-from task_runner.lib import signals
+from task_runner.api.view import task_json
+from task_runner.errors import InvalidRequest, NotFound
+from task_runner.model.codec import to_json
 from task_runner.model.spec import Spec
 from task_runner.model.state import Outcome, State
+from task_runner.service import when
 from task_runner.service.store import Query
 from task_runner.service.task import Task
 from task_runner.service.tasks import TaskService
@@ -39,39 +43,25 @@ def _service(request: Request) -> TaskService:
 
 
 def _shown(service: TaskService, task: Task) -> dict[str, Any]:
-    path = service.environment.output_path(task.id, task.record.attempt)
-    return task_json(task, service.queue.reason(task), seen_output(task, path))
+    path_of = functools.partial(service.environment.output_path, task.id, task.record.attempt)
+    return task_json(task, service.queue.reason(task), path_of)
 
 
-async def _body(request: Request) -> dict[str, Any]:
-    """The JSON object of a request that may have no body."""
-    try:
-        raw = await request.body()
-    except ClientDisconnect:
-        raise InvalidRequest("the request ended before its body did") from None
-    value = parse_json(raw) if raw.strip() else {}
-    if not isinstance(value, dict):
-        raise InvalidRequest.at("", "the body must be a JSON object")
-    return value
-
-
-def _spec(raw: bytes) -> Spec:
-    return parse_spec(parse_json(raw))
+def _spec(service: TaskService, raw: bytes) -> tuple[Spec, str | None]:
+    """What a body asks for, and the name of the template that it was made from."""
+    body = parse_json(raw)
+    body, template = service.expand(body) if isinstance(body, dict) else (body, None)
+    return parse_spec(body), template
 
 
 async def create_task(request: Request) -> Response:
     """POST /v1/tasks: 201 once the task is on stable storage; 200 if the idempotency key was used before."""
-    try:
-        raw = await request.body()
-    except ClientDisconnect:
-        return problem(400, "the request ended before its body did")
-    key = request.headers.get("idempotency-key")
-    if key is not None and not 1 <= len(key) <= 200:
-        raise InvalidRequest.at("Idempotency-Key", "1 to 200 characters are expected")
-    service = _service(request)
+    raw, key, service = await raw_body(request), idempotency_key(request), _service(request)
     # a large body takes long to check, and the daemon has others to answer
-    spec = _spec(raw) if len(raw) < LARGE_BODY else await asyncio.to_thread(_spec, raw)
-    accepted = await service.submit(spec, key=key)
+    spec, template = (
+        _spec(service, raw) if len(raw) < LARGE_BODY else await asyncio.to_thread(_spec, service, raw)
+    )
+    accepted = await service.submit(spec, key=key, template=template)
     body = _shown(service, accepted.task)
     return json_response(
         body, 200 if accepted.repeated else 201, {"Location": f"/v1/tasks/{accepted.task.id}"}
@@ -91,7 +81,7 @@ async def list_tasks(request: Request) -> Response:
     return json_response([_shown(service, task) for task in tasks], headers=headers)
 
 
-_LIST_PARAMETERS = ("state", "outcome", "tag", "stalled", "q", "limit", "cursor", "order")
+_LIST_PARAMETERS = ("state", "outcome", "batch", "entity", "tag", "stalled", "q", "limit", "cursor", "order")
 
 
 def _query(params: QueryParams) -> Query:
@@ -107,6 +97,8 @@ def _query(params: QueryParams) -> Query:
         states=choices(params, "state", [state.value for state in State]),
         outcomes=choices(params, "outcome", [outcome.value for outcome in Outcome]),
         tags=tags,
+        batch=params.get("batch"),
+        entity=params.get("entity"),
         text=params.get("q"),
         stalled=flag(params, "stalled") if "stalled" in params else None,
         after=integer(params, "cursor", 0) if "cursor" in params else None,
@@ -132,71 +124,92 @@ async def get_task(request: Request) -> Response:
 
 async def stop_task(request: Request) -> Response:
     """POST …/stop: {"signal", "graceSeconds"}; answers after at most ?wait= seconds (0.5) with what is so then."""
-    service, body = _service(request), await _body(request)
+    service, body = _service(request), await body_object(request)
     patience = seconds(request.query_params, "wait", 0.5, high=MAX_WAIT)
-    _only(body, "signal", "graceSeconds")
-    grace = body.get("graceSeconds")
-    if grace is not None and (type(grace) not in (int, float) or not 0 <= grace <= 86_400):
-        raise InvalidRequest.at("graceSeconds", "expected a number from 0 to 86400")
-    number = _signal_of(body) if body.get("signal") is not None else None
-    task = await service.stop(
-        request.path_params["task_id"],
-        signal=None if number is None else signals.name_of(number),
-        grace=None if grace is None else float(grace),
-        wait=patience,
+    only(body, "signal", "graceSeconds")
+    task = await service.control.stop(
+        request.path_params["task_id"], signal=signal_name_of(body), grace=grace_of(body), wait=patience
     )
     return json_response(_shown(service, task))
 
 
 async def pause_task(request: Request) -> Response:
     """POST …/pause"""
-    service = _service(request)
-    _only(await _body(request))
-    task = await service.settle(service.pause(request.path_params["task_id"]), {State.PAUSED})
+    service, control = _service(request), _service(request).control
+    only(await body_object(request))
+    task = await control.settle(control.pause(request.path_params["task_id"]), {State.PAUSED})
     return json_response(_shown(service, task))
 
 
 async def resume_task(request: Request) -> Response:
     """POST …/resume"""
-    service = _service(request)
-    _only(await _body(request))
-    task = await service.settle(service.resume(request.path_params["task_id"]), {State.RUNNING})
+    service, control = _service(request), _service(request).control
+    only(await body_object(request))
+    task = await control.settle(control.resume(request.path_params["task_id"]), {State.RUNNING})
     return json_response(_shown(service, task))
 
 
 async def signal_task(request: Request) -> Response:
     """POST …/signal: {"signal": "SIGHUP"}"""
-    service, body = _service(request), await _body(request)
-    _only(body, "signal")
-    task = service.signal(request.path_params["task_id"], _signal_of(body))
+    service, body = _service(request), await body_object(request)
+    only(body, "signal")
+    task = service.control.signal(request.path_params["task_id"], signal_of(body))
     return json_response(_shown(service, task))
 
 
 async def retry_task(request: Request) -> Response:
     """POST …/retry: one more attempt of a task that is over."""
     service = _service(request)
-    _only(await _body(request))
-    return json_response(_shown(service, await service.retry(request.path_params["task_id"])))
+    only(await body_object(request))
+    return json_response(_shown(service, await service.control.retry(request.path_params["task_id"])))
+
+
+async def change_task(request: Request) -> Response:
+    """PATCH /v1/tasks/{id}: {"executeAt"}: another time for a task that has not started; null or 0: now."""
+    service, body = _service(request), await body_object(request)
+    task = service.get(request.path_params["task_id"])
+    only(body, "executeAt")
+    if "executeAt" not in body:
+        raise InvalidRequest.at("executeAt", "this field is required: a time, or null for now")
+    wanted = body["executeAt"]
+    try:
+        if isinstance(wanted, bool) or not isinstance(wanted, (int, float, str, type(None))):
+            raise ValueError("expected seconds since 1970, or ISO 8601 with a time zone, or null")
+        at = when.parse(wanted)
+    except ValueError as error:
+        raise InvalidRequest.at("executeAt", str(error)) from None
+    return json_response(_shown(service, await service.control.reschedule(task.id, at)))
+
+
+async def give_input(request: Request) -> Response:
+    """POST …/input: the body is bytes for the command's standard input. ?end=true: there will be no more.
+
+    With ?offset=N the bytes are taken only if N came before, so a request can be repeated safely.
+    """
+    service, query = _service(request), request.query_params
+    data = await raw_body(request)
+    offset = integer(query, "offset", 0) if "offset" in query else None
+    total = await service.control.feed(request.path_params["task_id"], data, offset=offset, end=flag(query, "end"))
+    return json_response({"bytes": total})
+
+
+async def get_attempt(request: Request) -> Response:
+    """GET …/attempts/{n}: the whole status of one attempt, as its runner wrote it."""
+    service = _service(request)
+    task = service.get(request.path_params["task_id"])
+    number = integer(request.path_params, "attempt", 0, low=1, high=task.record.attempt)
+    status = task.record.status
+    if status is None or status.attempt != number:
+        status = await asyncio.to_thread(service.environment.report, task.id, number)
+    if status is None:
+        raise NotFound(f"nothing is known of attempt {number} of task {task.id}")
+    return json_response(to_json(status))
 
 
 async def delete_task(request: Request) -> Response:
     """DELETE /v1/tasks/{id}"""
     await _service(request).delete(request.path_params["task_id"])
     return json_response({"success": True})
-
-
-def _only(body: dict[str, Any], *allowed: str) -> None:
-    for name in body:
-        if name not in allowed:
-            raise InvalidRequest.at(str(name)[:100], f"no such field; allowed: {', '.join(allowed) or 'none'}")
-
-
-def _signal_of(body: dict[str, Any]) -> int:
-    name = body.get("signal")
-    try:
-        return signals.parse(str(name) if isinstance(name, (str, int)) else "")
-    except ValueError as error:
-        raise InvalidRequest.at("signal", str(error)) from None
 
 
 # -- the node
@@ -258,15 +271,19 @@ routes = [
     Route("/v1/tasks", list_tasks),
     Route("/v1/tasks/", list_tasks),
     Route("/v1/tasks/{task_id}", get_task),
+    Route("/v1/tasks/{task_id}", change_task, methods=["PATCH"]),
     Route("/v1/tasks/{task_id}", delete_task, methods=["DELETE"]),
     Route("/v1/tasks/{task_id}/stop", stop_task, methods=["POST"]),
     Route("/v1/tasks/{task_id}/pause", pause_task, methods=["POST"]),
     Route("/v1/tasks/{task_id}/resume", resume_task, methods=["POST"]),
     Route("/v1/tasks/{task_id}/retry", retry_task, methods=["POST"]),
     Route("/v1/tasks/{task_id}/signal", signal_task, methods=["POST"]),
+    Route("/v1/tasks/{task_id}/input", give_input, methods=["POST"]),
+    Route("/v1/tasks/{task_id}/attempts/{attempt}", get_attempt),
     Route("/v1/tasks/{task_id}/output", get_output),
     Route("/v1/tasks/{task_id}/events", get_events),
     Route("/v1/events", get_events),
+    *batches.routes,
     Route("/v1/node", get_node),
     Route("/v1/node/drain", drain_node, methods=["POST"]),
     Route("/v1/node/undrain", undrain_node, methods=["POST"]),

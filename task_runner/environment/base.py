@@ -76,6 +76,9 @@ class Environment(Protocol):
     def look(self, task_id: str, attempt: int) -> Sighting:
         """What can be seen of an attempt now. A live runner is watched from then on: its end is news."""
 
+    def report(self, task_id: str, attempt: int) -> Status | None:
+        """What the runner of an attempt last said, of an earlier attempt, too; None if that is not known."""
+
     def forget(self, task_id: str) -> None:
         """Stop watching a task."""
 

@@ -121,6 +121,10 @@ class MemoryEnvironment:
             process_state="S" if entry.alive else None,
         )
 
+    def report(self, task_id: str, attempt: int) -> Status | None:
+        entry = self._attempts.get((task_id, attempt))
+        return entry.status if entry else None
+
     def forget(self, task_id: str) -> None:
         """Nothing is watched here."""
 

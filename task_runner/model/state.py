@@ -60,7 +60,9 @@ class Event(enum.Enum):
     STOP = "stop"  #: asked by somebody, or by the time limit
     END = "end"  #: it is over and it is known how
     VANISH = "vanish"  #: its runner is gone without having said how
-    RETRY = "retry"  #: one more attempt is asked for
+    AGAIN = "again"  #: the attempt has ended, and its spec asks for another
+    RETRY = "retry"  #: it is over, and somebody asks for one more attempt
+    POSTPONE = "postpone"  #: its time was changed
 
 
 class IllegalTransition(AssertionError):
@@ -70,8 +72,8 @@ class IllegalTransition(AssertionError):
 _S, _E = State, Event
 
 TRANSITIONS: Mapping[State, Mapping[Event, State]] = {
-    _S.SCHEDULED: {_E.DUE: _S.PENDING, _E.STOP: _S.EXITED},
-    _S.PENDING: {_E.LAUNCH: _S.STARTING, _E.STOP: _S.EXITED},
+    _S.SCHEDULED: {_E.DUE: _S.PENDING, _E.POSTPONE: _S.SCHEDULED, _E.STOP: _S.EXITED},
+    _S.PENDING: {_E.LAUNCH: _S.STARTING, _E.POSTPONE: _S.SCHEDULED, _E.STOP: _S.EXITED},
     _S.STARTING: {
         _E.RECALL: _S.PENDING,
         _E.PROVISION: _S.PROVISIONING,
@@ -79,12 +81,14 @@ TRANSITIONS: Mapping[State, Mapping[Event, State]] = {
         _E.STOP: _S.STOPPING,
         _E.END: _S.EXITED,
         _E.VANISH: _S.LOST,
+        _E.AGAIN: _S.PENDING,
     },
     _S.PROVISIONING: {
         _E.SPAWN: _S.RUNNING,
         _E.STOP: _S.STOPPING,
         _E.END: _S.EXITED,
         _E.VANISH: _S.LOST,
+        _E.AGAIN: _S.PENDING,
     },
     _S.RUNNING: {
         _E.PROVISION: _S.PROVISIONING,
@@ -92,14 +96,16 @@ TRANSITIONS: Mapping[State, Mapping[Event, State]] = {
         _E.STOP: _S.STOPPING,
         _E.END: _S.EXITED,
         _E.VANISH: _S.LOST,
+        _E.AGAIN: _S.PENDING,
     },
     _S.PAUSED: {
         _E.RESUME: _S.RUNNING,
         _E.STOP: _S.STOPPING,
         _E.END: _S.EXITED,
         _E.VANISH: _S.LOST,
+        _E.AGAIN: _S.PENDING,
     },
-    _S.STOPPING: {_E.END: _S.EXITED, _E.VANISH: _S.LOST},
+    _S.STOPPING: {_E.END: _S.EXITED, _E.VANISH: _S.LOST, _E.AGAIN: _S.PENDING},
     _S.EXITED: {_E.RETRY: _S.PENDING},
     _S.LOST: {_E.RETRY: _S.PENDING},
 }
@@ -129,7 +135,7 @@ def reachable(state: State) -> frozenset[State]:
     todo: list[State] = [state]
     while todo:
         for event, target in TRANSITIONS.get(todo.pop(), {}).items():
-            if event is not Event.RETRY and target not in found:
+            if event not in (Event.RETRY, Event.AGAIN) and target not in found:
                 found.add(target)
                 todo.append(target)
     return frozenset(found)

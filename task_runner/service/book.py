@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ from task_runner.errors import TaskRunnerError
 from task_runner.lib.clock import Clock, stamp
 from task_runner.model.codec import to_json
 from task_runner.service import statements
+from task_runner.service.dependencies import Dependants
 from task_runner.service.events import Hub
 from task_runner.service.statements import Op, StoredEvent
 from task_runner.service.store import Store
@@ -46,6 +47,8 @@ class Book:
         self.active: dict[str, Task] = {}
         #: called with every task that is over
         self.on_final: list[Callable[[Task], None]] = []
+        #: what else a change of a task to a record writes, in its transaction and before the task's row changes
+        self.also: Callable[[Task, Record, StoredEvent], list[Op]] = lambda _task, _record, _event: []
         #: what the store last refused, until it takes changes again
         self.storage_error: str | None = None
         self._waiters: dict[str, set[asyncio.Future[None]]] = {}
@@ -55,14 +58,23 @@ class Book:
         #: number of the task that was accepted last; whatever has a lower one can be seen
         self.newest = self._seq
         self._event_seq = store.last_event()
+        self._rank = 0.0
+        self.dependants = Dependants()
 
     def resume_counting(self) -> None:
         """Go on after the highest numbers in the store, which has got rows from elsewhere."""
         self._seq = self.newest = self.store.last_seq()
 
-    def next_seq(self) -> int:
-        self._seq += 1
-        return self._seq
+    def next_rank(self) -> float:
+        """The place of the next task in the order of acceptance: the time, and never less than the one before."""
+        self._rank = max(self._rank, self.clock.time())
+        return self._rank
+
+    def take_up(self, task: Task) -> None:
+        """A task that an earlier daemon accepted."""
+        self.active[task.id] = task
+        self._rank = max(self._rank, task.record.rank)
+        self.dependants.add(task)
 
     def now(self) -> str:
         return stamp(self.clock.time())
@@ -79,43 +91,48 @@ class Book:
         if not self._unsaved:
             self.storage_error = None
 
-    async def accept(self, task: Task, more: Iterable[Op] = ()) -> None:
-        """Keep a new task; from then on it exists. Raises StorageFull: then it does not."""
-        event = self._event(task, task.record)
-        await self.write([statements.insert(task), statements.keep_event(event), *more])
-        self.active[task.id] = task
-        self.newest = max(self.newest, task.seq)
-        self.hub.publish(event)
+    async def accept(self, tasks: Sequence[Task], more: Iterable[Op] = ()) -> None:
+        """Keep new tasks, all or none; from then on they exist. Raises StorageFull: then they do not."""
+        ops: list[Op] = list(more)
+        events = []
+        for task in tasks:
+            self._seq += 1
+            task.seq = self._seq
+            events.append(self._event(task, task.record))
+            ops += self.also(task, task.record, events[-1])
+            ops += (statements.insert(task), statements.keep_event(events[-1]))
+        await self.write(ops)
+        for task, event in zip(tasks, events, strict=True):
+            self.active[task.id] = task
+            self.dependants.add(task)
+            self.hub.publish(event)
+        self.newest = max(self.newest, tasks[-1].seq)
 
     async def note(self, changes: list[Change], make_durable: Callable[[Task], None]) -> None:
         """Take in what the environment showed."""
         events = [self._event(change.task, change.record) for change in changes]
-        ops = [statements.save(change.task.id, change.record) for change in changes]
-        ops += [statements.keep_event(event) for event in events]
+        ops = self._ops(changes, events)
         try:
             await self.write(ops)
         except TaskRunnerError:
             for change in changes:
-                if change.record.outcome is not None:
+                if change.record.outcome is not None or change.record.attempt != change.task.record.attempt:
                     make_durable(change.task)
             self._unsaved += ops
             self._unsaved_endings += [change.task for change in changes if change.record.outcome is not None]
-        for change, event in zip(changes, events, strict=True):
-            change.task.record = change.record
-            self._told(change.task, event)
+        self._become(changes, events)
 
-    async def end_unstarted(self, task: Task, record: Record) -> None:
-        """End a task that has no runner. Raises StorageFull: then it has not ended."""
-        event = self._event(task, record)
-        await self.write([statements.save(task.id, record), statements.keep_event(event)])
-        task.record = record
-        self._told(task, event)
+    async def change(self, changes: Sequence[Change], more: Iterable[Op] = ()) -> None:
+        """Change tasks that have no runner, all or none. Raises StorageFull: then nothing has changed."""
+        events = [self._event(change.task, change.record) for change in changes]
+        await self.write([*self._ops(changes, events), *more])
+        self._become(changes, events)
 
     async def mark(self, task: Task) -> None:
         """Tell that the mark `stalled` was set or taken away."""
         event = self._event(task, task.record)
         try:
-            await self.write([statements.keep_event(event)])
+            await self.write([*self.also(task, task.record, event), statements.keep_event(event)])
         except TaskRunnerError:
             return
         self.hub.publish(event)
@@ -143,9 +160,21 @@ class Book:
         except TaskRunnerError:
             self._unsaved += ops
 
+    def _ops(self, changes: Sequence[Change], events: Sequence[StoredEvent]) -> list[Op]:
+        told = zip(changes, events, strict=True)
+        ops = [op for change, event in told for op in self.also(change.task, change.record, event)]
+        ops += [statements.save(change.task.id, change.record) for change in changes]
+        return ops + [statements.keep_event(event) for event in events]
+
+    def _become(self, changes: Sequence[Change], events: Sequence[StoredEvent]) -> None:
+        for change, event in zip(changes, events, strict=True):
+            change.task.record = change.record
+            self._told(change.task, event)
+
     def _told(self, task: Task, event: StoredEvent) -> None:
         self.hub.publish(event)
         if task.final:
+            self.dependants.discard(task)
             if task not in self._unsaved_endings:
                 self.active.pop(task.id, None)
             for waiter in self._waiters.pop(task.id, ()):
@@ -166,7 +195,10 @@ class Book:
             "exitCode": status.exit_code if status else None,
             "signal": status.signal if status else None,
             "currentActionIdx": status.current_action_idx if status else -1,
-            "stalled": to_json(task.stall),
+            "stalled": to_json(task.stalled),
+            "progress": to_json(status.progress) if status else None,
+            "batch": task.batch,
+            "entity": task.entity,
         }
         return StoredEvent(self._event_seq, task.id, self.now(), data)
 

@@ -32,7 +32,9 @@ def _matches(task: Task, query: Query) -> bool:
         not task.deleted
         and (not query.states or record.state.value in query.states)
         and (not query.outcomes or (record.outcome is not None and record.outcome.value in query.outcomes))
-        and (query.stalled is None or query.stalled == (task.stall is not None))
+        and (query.stalled is None or query.stalled == (task.stalled is not None))
+        and query.batch in (None, task.batch)
+        and query.entity in (None, task.entity)
         and _comes_after(task.seq, query)
         and all(tag in (f"{key}={value}" for key, value in task.tags.items()) for tag in query.tags)
         and (not query.text or fold(query.text) in fold(f"{task.id} {task.name or ''}\n{task.spec_json}"))

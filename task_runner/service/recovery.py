@@ -52,7 +52,7 @@ def _load(book: Book, queue: Queue, known: set[str], remove: Callable[[Task], No
             continue
         if task.deleted and task.intent is None:
             task.intent = StopIntent(requested_at=book.now())
-        book.active[task.id] = task
+        book.take_up(task)
         if task.waiting and task.id not in known:
             queue.add(task)
             continue

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,7 +64,10 @@ CREATE TABLE outbox (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,
     task_id TEXT NOT NULL,
     hook INTEGER NOT NULL,           -- which of the spec's notifications
-    created_at TEXT NOT NULL,
+    url TEXT NOT NULL,
+    secret TEXT,                     -- the name of the one it is signed with
+    host TEXT NOT NULL,
+    queued_at TEXT NOT NULL,         -- when it was last put into the queue
     body TEXT NOT NULL,
     tries INTEGER NOT NULL DEFAULT 0,
     next_at TEXT,                    -- not before; none: delivered, or given up
@@ -88,7 +91,7 @@ ALTER TABLE tasks ADD COLUMN bytes INTEGER;
 }
 
 #: one statement with its values
-Op = tuple[str, Sequence[Any]]
+Op = tuple[str, Sequence[Any] | Mapping[str, Any]]
 
 #: changes nothing, but is written: does the store take changes?
 TOUCH: Op = (f"PRAGMA user_version = {VERSION}", ())
@@ -160,6 +163,8 @@ def remove(task_id: str) -> list[Op]:
     return [
         ("DELETE FROM tasks WHERE id = ?", (task_id,)),
         ("DELETE FROM events WHERE task_id = ?", (task_id,)),
+        # what is still to be sent outlives the task
+        ("DELETE FROM outbox WHERE task_id = ? AND next_at IS NULL", (task_id,)),
     ]
 
 

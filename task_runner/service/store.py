@@ -12,13 +12,14 @@ import logging
 import queue
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from task_runner.errors import Damaged, Refused, StorageFull
 from task_runner.lib import failpoint
 from task_runner.lib.taskdir import set_aside
+from task_runner.service.batch import COLUMNS, Batch, batch_of
 from task_runner.service.integrity import check_content, check_file
 from task_runner.service.statements import ADDED_2, SCHEMA, SELECT, UPGRADES, VERSION, Op, StoredEvent, fold, task_of
 from task_runner.service.task import Task
@@ -32,6 +33,8 @@ class Query:
     states: frozenset[str] = frozenset()
     outcomes: frozenset[str] = frozenset()
     tags: tuple[str, ...] = ()
+    batch: str | None = None
+    entity: str | None = None
     text: str | None = None
     #: True or False: only tasks that are, or are not, stalled; a finished one is not
     stalled: bool | None = None
@@ -137,13 +140,17 @@ class Store:
 
     # -- reading
 
-    def _read(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
+    def _read(self, sql: str, values: Sequence[Any] | Mapping[str, Any] = ()) -> list[Any]:
         """Rows. Each thread has a connection of its own, so that no look-up waits for somebody's long query."""
         reader: sqlite3.Connection | None = getattr(self._local, "reader", None)
         if reader is None:
             reader = self._local.reader = self._connect()
             self._readers.append(reader)
         return reader.execute(sql, values).fetchall()
+
+    def read(self, look_up: Op) -> list[Any]:
+        """The rows of a look-up that another module words."""
+        return self._read(*look_up)
 
     def unfinished(self) -> Iterator[Task]:
         """The tasks that are not over, and those that wait for their removal, in the order of acceptance."""
@@ -165,6 +172,10 @@ class Store:
             if wanted:
                 where.append(f"{column} IN ({','.join('?' * len(wanted))})")
                 values += wanted
+        for column, value in (("batch", query.batch), ("entity", query.entity)):
+            if value is not None:
+                where.append(f"{column} = ?")
+                values.append(value)
         for tag in query.tags:
             where.append("instr(tags, ?)")
             values.append(f"\n{tag}\n")
@@ -198,6 +209,30 @@ class Store:
         """The task that a request with this idempotency key made, and the digest of that request."""
         rows = self._read("SELECT task_id, digest FROM keys WHERE key = ? AND created_at >= ?", (key, since))
         return rows[0] if rows else None
+
+    def batch(self, batch_id: str) -> Batch | None:
+        found = self._read(f"SELECT {COLUMNS} FROM batches WHERE id = ?", (batch_id,))  # noqa: S608
+        return batch_of(found[0]) if found else None
+
+    def batches(self, limit: int) -> list[Batch]:
+        """The newest, newest first."""
+        return list(map(batch_of, self._read(f"SELECT {COLUMNS} FROM batches ORDER BY seq DESC LIMIT ?", (limit,))))  # noqa: S608
+
+    def paused_batches(self) -> list[str]:
+        return [row[0] for row in self._read("SELECT id FROM batches WHERE paused")]
+
+    def batch_outcomes(self, batch_id: str) -> tuple[dict[str, int], str | None]:
+        """How many tasks of a batch have ended in which way, those that are still in the store; and when the last."""
+        sql = (
+            "SELECT outcome, count(*), max(finished_at) FROM tasks"
+            " WHERE batch = ? AND outcome IS NOT NULL GROUP BY outcome"
+        )
+        found = self._read(sql, (batch_id,))
+        return {row[0]: row[1] for row in found}, max((row[2] for row in found if row[2]), default=None)
+
+    def batch_task_ids(self, batch_id: str) -> list[str]:
+        """In the order of acceptance."""
+        return [row[0] for row in self._read("SELECT id FROM tasks WHERE batch = ? ORDER BY seq", (batch_id,))]
 
     def events(self, after: int, task_id: str | None, limit: int) -> list[StoredEvent]:
         """Events that came after this one, oldest first."""

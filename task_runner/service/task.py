@@ -12,6 +12,19 @@ from task_runner.model.status import Receipt, Status
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Past:
+    """How an earlier attempt ended. Its whole status is in its directory."""
+
+    attempt: int = 1
+    outcome: Outcome | None = None
+    exit_code: int | None = None
+    signal: str | None = None
+    error: str | None = None
+    started_at: str | None = None
+    finished_at: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Record:
     """What is known of a task beside its spec; kept in the store as JSON."""
 
@@ -36,8 +49,12 @@ class Record:
     receipt: Receipt | None = None
     #: files that were damaged, and where they were set aside
     damage: str | None = None
-    #: the statuses of earlier attempts
-    previous: list[Status] = field(default_factory=list)
+    #: the earlier attempts
+    previous: list[Past] = field(default_factory=list)
+    #: the attempt from which the tries that the spec asks for are counted
+    first_attempt: int = 1
+    #: the template it was made from
+    template: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,7 +68,7 @@ class StopIntent:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Stall:
-    """Why a live task is called stalled, since when, and for how long it has been so."""
+    """Why a live task is called stalled, and since when."""
 
     reason: str
     since: str
@@ -98,6 +115,18 @@ class Task:
         if self._spec is None:
             self._spec = from_json(Spec, json.loads(self.spec_json))
         return self._spec
+
+    def start_over(self) -> None:
+        """Forget what belonged to an attempt that has ended."""
+        self.intent, self.stall, self.launched_at = None, None, None
+        self.delivered, self.pending_reason, self.not_before, self.refusals = False, None, 0.0, 0
+        self.gpus = ()
+
+    @property
+    def stalled(self) -> Stall | None:
+        """Why it counts as stalled: its runner is silent, or the task itself is longer than its policy bears."""
+        silence = self.record.status.silence if self.record.status and not self.final else None
+        return self.stall or (Stall(reason=silence.reason, since=silence.since) if silence else None)
 
     @property
     def final(self) -> bool:

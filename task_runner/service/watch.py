@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from collections.abc import Iterable
 from dataclasses import replace
 
 from task_runner.environment.base import Environment, Sighting
 from task_runner.lib import failpoint
 from task_runner.lib.clock import stamp
-from task_runner.model.state import WAITING, Outcome, State
+from task_runner.model.state import WAITING, Event, Outcome, State, step
 from task_runner.model.status import Status
+from task_runner.service.again import delay, next_attempt
 from task_runner.service.book import Book, Change
 from task_runner.service.classify import Active, Ended, NotStarted, Vanished, classify, stall_reason
 from task_runner.service.queue import Queue
@@ -97,14 +99,34 @@ class Watch:
         self._queue.fill()
 
     async def _note(self, changes: list[Change]) -> None:
+        changes = [self._or_again(change) for change in changes]
         for change in changes:
-            change.task.ending = change.record.outcome is not None
+            change.task.ending = _is_end(change)
         await self._book.note(changes, self._make_durable)
         for change in changes:
-            change.task.ending = False
-            if change.task.final:
-                self._suspects.pop(change.task.id, None)
-                self._environment.forget(change.task.id)
+            task, change.task.ending = change.task, False
+            if task.final or task.waiting:
+                self._suspects.pop(task.id, None)
+                self._environment.forget(task.id)
+            if task.waiting:
+                intent = task.intent
+                task.start_over()
+                task.intent = intent  # a stop that was asked for while the end was noted: the queue sees to it
+                self._queue.back(task)
+
+    def _or_again(self, change: Change) -> Change:
+        """An end that the spec wants followed by another attempt is not the end of the task."""
+        task, record = change.task, change.record
+        if record.outcome is None or task.intent is not None or task.deleted or '"retry"' not in task.spec_json:
+            return change
+        tries = record.attempt - record.first_attempt + 1
+        wait = delay(task.spec.retry, tries, record.outcome, random.random())  # noqa: S311
+        if wait is None:
+            return change
+        at = stamp(self._book.clock.time() + wait)
+        state = step(task.record.state, Event.AGAIN) if task.record.state is not State.UNKNOWN else State.PENDING
+        log.info("task %s: attempt %d ended %s; another follows", task.id, record.attempt, record.outcome.value)
+        return Change(task, next_attempt(record, state=state, retry_at=at, series=True))
 
     def _make_durable(self, task: Task) -> None:
         self._environment.make_durable(task.id, task.record.attempt)
@@ -134,9 +156,7 @@ class Watch:
         if status is not None and state is not State.STARTING:
             self._queue.started(task)
         new = replace(task.record, state=state, status=status, damage=sighting.damage or task.record.damage)
-        old = task.record.status
-        at_action = status.current_action_idx if status else -1
-        if state is task.record.state and at_action == (old.current_action_idx if old else -1):
+        if state is task.record.state and _told(status) == _told(task.record.status):
             task.record = new  # a heartbeat, a byte count: nothing to tell
             return None
         return Change(task, new)
@@ -235,6 +255,17 @@ class Watch:
             self._queue.fill()
         finally:
             self._burying.discard(task.id)
+
+
+def _is_end(change: Change) -> bool:
+    return change.record.outcome is not None or change.record.attempt != change.task.record.attempt
+
+
+def _told(status: Status | None) -> object:
+    """What of a status is worth an event when it changes, beside the state."""
+    if status is None:
+        return (-1, None, None)
+    return (status.current_action_idx, status.progress, status.silence and status.silence.reason)
 
 
 def _ended(record: Record, status: Status, sighting: Sighting) -> Record:

@@ -1,0 +1,106 @@
+"""The routes of batches."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from task_runner.api.body import body_object, grace_of, idempotency_key, only, raw_body, signal_name_of
+from task_runner.api.output import json_response
+from task_runner.api.params import integer, seconds
+from task_runner.service.accept import BatchOrder
+from task_runner.service.batchform import parse_batch
+from task_runner.service.tasks import TaskService
+from task_runner.service.validate import parse_json
+
+MAX_WAIT = 300.0
+PAGE, MAX_PAGE = 100, 1000
+
+
+def _service(request: Request) -> TaskService:
+    service: TaskService = request.app.state.service
+    return service
+
+
+async def create_batch(request: Request) -> Response:
+    """POST /v1/batches: 201 once all of its tasks are on stable storage; 200 if the idempotency key was used before."""
+    raw, key, service = await raw_body(request), idempotency_key(request), _service(request)
+    order = await asyncio.to_thread(_order, service, raw)
+    batch_id, repeated = await service.submit_batch(order, key=key)
+    shown = service.batches.show(service.batches.get(batch_id))
+    shown["tasks"] = await asyncio.to_thread(service.store.batch_task_ids, batch_id)
+    return json_response(shown, 200 if repeated else 201, {"Location": f"/v1/batches/{batch_id}"})
+
+
+def _order(service: TaskService, raw: bytes) -> BatchOrder:
+    return parse_batch(parse_json(raw), service.expand)
+
+
+async def list_batches(request: Request) -> Response:
+    """GET /v1/batches: the newest first."""
+    limit = integer(request.query_params, "limit", PAGE, low=1, high=MAX_PAGE)
+    return json_response(_service(request).batches.newest(limit))
+
+
+async def get_batch(request: Request) -> Response:
+    """GET /v1/batches/{id}: with ?wait=SECONDS, as soon as all of it is over."""
+    service = _service(request)
+    batch = service.batches.get(request.path_params["batch_id"])
+    patience = seconds(request.query_params, "wait", 0.0, high=MAX_WAIT)
+    if patience:
+        closing = asyncio.ensure_future(request.app.state.streams.closing.wait())
+        waiting = asyncio.ensure_future(service.batches.wait(batch.id, patience))
+        await asyncio.wait([closing, waiting], return_when=asyncio.FIRST_COMPLETED)
+        closing.cancel()
+        waiting.cancel()
+    return json_response(service.batches.show(batch))
+
+
+async def get_results(request: Request) -> Response:
+    """GET /v1/batches/{id}/results: of each task its id, name, entity, state, outcome, exit code and times."""
+    service = _service(request)
+    batch = service.batches.get(request.path_params["batch_id"])
+    return json_response(await service.batches.results(batch.id))
+
+
+async def stop_batch(request: Request) -> Response:
+    """POST …/stop: {"signal", "graceSeconds"}; answers after at most about ?wait= seconds (0.5)."""
+    service, body = _service(request), await body_object(request)
+    only(body, "signal", "graceSeconds")
+    patience = seconds(request.query_params, "wait", 0.5, high=MAX_WAIT)
+    batch = await service.batches.stop(
+        request.path_params["batch_id"], signal=signal_name_of(body), grace=grace_of(body), wait=patience
+    )
+    return json_response(service.batches.show(batch))
+
+
+async def pause_batch(request: Request) -> Response:
+    """POST …/pause: what runs is frozen, what waits does not start."""
+    return await _hold(request, True)
+
+
+async def resume_batch(request: Request) -> Response:
+    """POST …/resume"""
+    return await _hold(request, False)
+
+
+async def _hold(request: Request, paused: bool) -> Response:
+    batches, body = _service(request).batches, await body_object(request)
+    only(body)
+    change: Any = batches.pause if paused else batches.resume
+    return json_response(batches.show(await change(request.path_params["batch_id"])))
+
+
+routes = [
+    Route("/v1/batches", create_batch, methods=["POST"]),
+    Route("/v1/batches", list_batches),
+    Route("/v1/batches/{batch_id}", get_batch),
+    Route("/v1/batches/{batch_id}/results", get_results),
+    Route("/v1/batches/{batch_id}/stop", stop_batch, methods=["POST"]),
+    Route("/v1/batches/{batch_id}/pause", pause_batch, methods=["POST"]),
+    Route("/v1/batches/{batch_id}/resume", resume_batch, methods=["POST"]),
+]
