@@ -12,7 +12,8 @@ from task_runner.errors import FieldError, InvalidRequest
 from task_runner.model.batch import BatchRequest
 from task_runner.model.spec import Spec
 from task_runner.service.accept import BatchOrder
-from task_runner.service.validate import MOST_FAULTS, parse_spec
+from task_runner.service.validate import parse_spec
+from task_runner.service.validate_record import MOST_FAULTS
 
 _REQUEST = TypeAdapter(BatchRequest)
 

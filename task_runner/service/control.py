@@ -166,6 +166,18 @@ class Control:
         self._queue.fill()
         return task
 
+    async def make_due(self, tasks: list[Task]) -> None:
+        """Let scheduled tasks be pending whose time has come. Raises StorageFull: then they are not."""
+        for task in tasks:
+            task.ending = True
+        try:
+            changes = [Change(task, replace(task.record, state=step(task.record.state, Event.DUE))) for task in tasks]
+            await self._book.change(changes)
+        finally:
+            for task in tasks:
+                task.ending = False
+                self._queue.add(task)
+
     async def retry(self, task_id: str) -> Task:
         """Run a task that is over once more, as a new attempt. Raises Conflict where it is not over."""
         task = self._get(task_id)

@@ -40,12 +40,12 @@ async def load(
     if book.store.made_new and (count := await rebuild(book.store, environment)):
         log.warning("the store was damaged or missing, and has been rebuilt from %d task directories", count)
         book.resume_counting()
-    return _load(book, queue, set(environment.known()), remove)
+    return _load(book, queue, environment, remove)
 
 
-def _load(book: Book, queue: Queue, known: set[str], remove: Callable[[Task], None]) -> list[Task]:
+def _load(book: Book, queue: Queue, environment: Environment, remove: Callable[[Task], None]) -> list[Task]:
     """Read the unfinished tasks; returns those that a runner may have."""
-    launched = []
+    launched, known = [], set(environment.known())
     for task in book.store.unfinished():
         if task.final:
             remove(task)
@@ -57,6 +57,8 @@ def _load(book: Book, queue: Queue, known: set[str], remove: Callable[[Task], No
             queue.add(task)
             continue
         task.record = replace(task.record, state=State.UNKNOWN)
+        if '"gpus"' in task.spec_json:
+            task.gpus = environment.look(task.id, task.record.attempt).gpus
         queue.adopt(task)
         launched.append(task)
     return launched

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import re
 from collections.abc import Coroutine, Sequence
-from dataclasses import replace
 from typing import Any
 
 from task_runner.environment.base import Environment
@@ -20,18 +20,25 @@ from task_runner.model.state import State
 from task_runner.service import batch as batch_rows
 from task_runner.service import statements
 from task_runner.service.accept import Acceptance, Accepted, BatchOrder
+from task_runner.service.admission import Admission
 from task_runner.service.batches import Batches
 from task_runner.service.book import Book
+from task_runner.service.capacity import Capacity, detect
 from task_runner.service.control import Control
+from task_runner.service.disk import Disk
+from task_runner.service.drain import Drain
 from task_runner.service.events import Hub
 from task_runner.service.listing import list_tasks
+from task_runner.service.notify import Notifier
 from task_runner.service.queue import Queue
 from task_runner.service.recovery import examine, load
 from task_runner.service.retention import Retention
 from task_runner.service.schedule import Limits
+from task_runner.service.secrets import Secrets
 from task_runner.service.settings import Settings
 from task_runner.service.store import Query, Store
 from task_runner.service.task import Task
+from task_runner.service.templates import Templates
 from task_runner.service.watch import Watch
 
 log = logging.getLogger(__name__)
@@ -52,28 +59,51 @@ class TaskService:
         self.recovered = asyncio.Event()
         self._background: list[asyncio.Task[None]] = []
         self._jobs: set[asyncio.Task[None]] = set()
+        #: tasks that are being removed
+        self._leaving: set[str] = set()
 
     # -- life
 
     async def start(self) -> None:
         """Open the store and the environment, and begin to examine what an earlier daemon left."""
+        self.secrets = Secrets(self.settings.secrets_dir, os.environ)
         self.store.open()
-        self._compose()
+        self._compose(await asyncio.to_thread(detect, self.settings))
         await self.environment.open(self.watch.news, self.queue.refused, self.watch.outage)
         self.batches.load()
+        self.templates.load()
+        self.drain.load()
         launched = await load(self.book, self.queue, self.environment, self._begin_removal)
         self._background = [
             asyncio.create_task(self._recover(launched), name="recover"),
             asyncio.create_task(self.watch.run(), name="watch"),
             asyncio.create_task(self.watch.scan(), name="scan"),
             asyncio.create_task(self.retention.run(), name="retention"),
+            asyncio.create_task(self.disk.run(), name="disk"),
+            asyncio.create_task(self.notifier.run(), name="notify"),
         ]
 
-    def _compose(self) -> None:
+    def _compose(self, capacity: Capacity) -> None:
         settings = self.settings
+        self.capacity = capacity
         self.book = Book(self.store, self.hub, self.clock)
-        limits = Limits(max_running=settings.max_running, max_starting=settings.max_starting)
-        self.queue = Queue(self.book, self.environment, limits)
+        self.notifier = Notifier(
+            self.book,
+            self.secrets,
+            allow=settings.notify_allow,
+            give_up_seconds=settings.notify_give_up_seconds,
+            connections=settings.notify_connections,
+        )
+        self.book.also = self.notifier.messages
+        admission = Admission(capacity, self.secrets, self.notifier, host_files=settings.host_files)
+        self.queue = Queue(
+            self.book,
+            self.environment,
+            Limits(max_running=settings.max_running, max_starting=settings.max_starting),
+            capacity=capacity,
+            priority_seconds=settings.priority_seconds,
+            grant=admission.grant,
+        )
         self.watch = Watch(
             self.book,
             self.environment,
@@ -87,18 +117,23 @@ class TaskService:
             self.book,
             key_seconds=settings.idempotency_seconds,
             find=self.get,
-            admit=self._admit,
+            admit=admission.check,
             accepted=self._accepted,
         )
-        self.queue.cancel = self._cancel
+        self.queue.cancel = lambda task, reason: self._in_background(self.control.cancel_unstarted(task, reason))
+        self.queue.due = lambda tasks: self._in_background(self.control.make_due(tasks))
         self.book.on_final.append(self._remove_if_deleted)
-        self.retention = Retention(self.book, settings, self._remove)
+        self.templates = Templates(self.book, settings.templates_dir)
+        self.drain = Drain(self.book, self.queue)
+        self.disk = Disk(self.book, self.environment, self.queue, settings)
+        self.retention = Retention(self.book, settings, self.disk, self._remove)
 
     async def stop_serving(self) -> None:
         """Let go of everything. Tasks go on."""
         for job in self._background:
             job.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
+        self.queue.close()
         await self.environment.close()
         await asyncio.to_thread(self.store.close)
 
@@ -122,12 +157,8 @@ class TaskService:
         return await self._acceptance.batch(order, origin=origin, key=key)
 
     def expand(self, body: dict[str, Any]) -> tuple[dict[str, Any], str | None]:
-        """A task's body with the template that it names put in, and the name of that. Raises InvalidRequest, NotFound."""
-        return body, None
-
-    def _admit(self, spec: Spec, prefix: str) -> None:
-        """Refuse what this server cannot do. Raises InvalidRequest."""
-        del spec, prefix
+        """A task's body with the template that it names put in, and the name of that. Raises InvalidRequest."""
+        return self.templates.expand(body)
 
     def _accepted(self, tasks: Sequence[Task]) -> None:
         for task in tasks:
@@ -144,7 +175,7 @@ class TaskService:
             if len(ids) > 1:
                 raise NotFound(f"more than one task has an id that begins with {task_id}")
             task = self.get(ids[0]) if ids else None
-        if task is None or task.deleted:
+        if task is None or task.deleted or task.id in self._leaving:
             raise NotFound(f"there is no task {task_id[:80]!r}")
         return task
 
@@ -183,9 +214,6 @@ class TaskService:
             task, intent.signal if intent else None, intent.grace_seconds if intent else None
         )
 
-    def _cancel(self, task: Task, reason: str | None = None) -> None:
-        self._in_background(self.control.cancel_unstarted(task, reason))
-
     def _remove_if_deleted(self, task: Task) -> None:
         if task.deleted:
             self._begin_removal(task)
@@ -205,18 +233,17 @@ class TaskService:
 
     async def _remove(self, ids: list[str]) -> None:
         """Files first: what is left after a crash is a row that says it is to be removed."""
-        ops = []
-        for task_id in ids:
-            await asyncio.to_thread(self.environment.discard, task_id)
-            ops += [batch_rows.count_removed(task_id), *statements.remove(task_id)]
-        await self.book.write_now_or_later(ops)
+        self._leaving.update(ids)  # nobody can have one tried again that is about to lose its files
+        try:
+            ops = []
+            for task_id in ids:
+                await asyncio.to_thread(self.environment.discard, task_id)
+                ops += [batch_rows.count_removed(task_id), *statements.remove(task_id)]
+            await self.book.write_now_or_later(ops)
+        finally:
+            self._leaving.difference_update(ids)
 
     # -- the node
-
-    def drain(self, draining: bool) -> None:
-        """Start nothing new, or start again."""
-        self.queue.limits = replace(self.queue.limits, draining=draining)
-        self.queue.fill()
 
     def require_ready(self) -> None:
         """Raises Unavailable until every task of an earlier daemon has been examined."""
@@ -233,7 +260,10 @@ class TaskService:
             "states": states,
             "stalled": sum(1 for task in active if task.stalled is not None),
             "maxRunning": self.queue.limits.max_running,
-            "draining": self.queue.limits.draining,
+            "draining": self.drain.since is not None,
+            "drainedAt": self.drain.since,
+            "empty": self.drain.empty,
+            "outputQuota": {"bytes": self.settings.output_quota_bytes, "used": self.disk.output_bytes},
             "ready": self.recovered.is_set(),
             "storage": {"ok": self.book.storage_error is None, "error": self.book.storage_error},
             "storeSetAside": self.store.set_aside,
