@@ -8,6 +8,7 @@
     ├── StorageFull         it could not be kept, so it was not accepted
     ├── Unavailable         not now: starting, draining or shutting down
     ├── StartFailed         an action's process could not be started
+    ├── ActionFailed        a machine could not do what it was asked to
     ├── Damaged             a file does not say what its format demands
     └── Refused             the daemon will not start like this
         ├── StateDirectoryBusy   another daemon holds the state directory
@@ -76,6 +77,10 @@ class Unavailable(TaskRunnerError):
 
 class StartFailed(TaskRunnerError):
     """The command could not be started."""
+
+
+class ActionFailed(TaskRunnerError):
+    """The action could not be carried out."""
 
 
 class Damaged(TaskRunnerError):

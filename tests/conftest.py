@@ -15,6 +15,7 @@ from typing import Any
 
 import httpx
 import pytest
+from machinery import bench, machines, make_site, site  # noqa: F401  fixtures
 
 from task_runner.lib import lock, process
 from task_runner.lib.statedir import StateDirectory
@@ -249,13 +250,77 @@ def daemon(make_daemon: Callable[..., Daemon]) -> Daemon:
     return make_daemon().start()
 
 
+# -- the command line
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+Start = Callable[..., "subprocess.Popen[bytes]"]
+
+
+def _environment(daemon: Daemon) -> dict[str, str]:
+    return {**daemon.env, "PYTHONPATH": str(ROOT)}
+
+
+@pytest.fixture
+def task_runner(daemon: Daemon, tmp_path: Path) -> Run:
+    """Run a verb to its end."""
+
+    def run(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+        env = {**_environment(daemon), **options.pop("env", {})}
+        command = [sys.executable, "-m", "task_runner", *arguments]
+        options = {"cwd": tmp_path, "timeout": PATIENCE, "stdin": subprocess.DEVNULL, **options}
+        if "input" in options:
+            del options["stdin"]
+        return subprocess.run(command, env=env, capture_output=True, text=True, check=False, **options)
+
+    return run
+
+
+@pytest.fixture
+def start(daemon: Daemon, tmp_path: Path) -> Iterator[Start]:
+    """Start a verb; what is left of it at the end of the test is killed."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def begin(*arguments: str, stdin: int = subprocess.DEVNULL) -> subprocess.Popen[bytes]:
+        verb = subprocess.Popen(
+            [sys.executable, "-m", "task_runner", *arguments],
+            env=_environment(daemon),
+            cwd=tmp_path,
+            stdin=stdin,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            bufsize=0,  # what is read ahead here would be missing from communicate
+        )
+        started.append(verb)
+        return verb
+
+    yield begin
+    for each in started:
+        if each.poll() is None:
+            each.kill()
+        for pipe in filter(None, (each.stdin, each.stdout, each.stderr)):
+            pipe.close()
+        each.wait()
+
+
+def finish(process: subprocess.Popen[bytes], begun: bytes = b"") -> tuple[int, bytes, str]:
+    """The exit code and all the output of a verb that has been started; ``begun``: what was read of it before."""
+    out, err = process.communicate(timeout=PATIENCE)
+    return process.returncode, begun + out, err.decode()
+
+
+# -- what a test needs of the machine
+
+#: comes with hardware, not with a package: skipped by name where it is missing, even with CI=true
+HARDWARE = {"nvidia-smi"}
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """`needs("root")`, `needs("bwrap")` …: skip by name what this machine lacks; with CI=true that is an error."""
     for mark in item.iter_markers("needs"):
         for need in mark.args:
             if not _has(need):
                 message = f"needs {need}"
-                if os.environ.get("CI") == "true":
+                if os.environ.get("CI") == "true" and need not in HARDWARE:
                     pytest.fail(f"{message}, and CI must have it")
                 pytest.skip(message)
 

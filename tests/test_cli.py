@@ -8,17 +8,13 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import PATIENCE, ROOT, wait_for
+from conftest import PATIENCE, ROOT, Run, Start, finish, wait_for
 
 from task_runner.client import calls
-
-Run = Callable[..., "subprocess.CompletedProcess[str]"]
-Start = Callable[..., "subprocess.Popen[bytes]"]
 
 #: says what it gets on SIGTERM and goes on; or, with an argument, ends with that exit code
 ON_TERM = """
@@ -32,57 +28,6 @@ print("ready", flush=True)
 while True:
     time.sleep(60)
 """
-
-
-def _environment(daemon: Any) -> dict[str, str]:
-    return {**daemon.env, "PYTHONPATH": str(ROOT)}
-
-
-@pytest.fixture
-def task_runner(daemon: Any, tmp_path: Path) -> Run:
-    """Run a verb to its end."""
-
-    def run(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
-        env = {**_environment(daemon), **options.pop("env", {})}
-        command = [sys.executable, "-m", "task_runner", *arguments]
-        options = {"cwd": tmp_path, "timeout": PATIENCE, "stdin": subprocess.DEVNULL, **options}
-        if "input" in options:
-            del options["stdin"]
-        return subprocess.run(command, env=env, capture_output=True, text=True, check=False, **options)
-
-    return run
-
-
-@pytest.fixture
-def start(daemon: Any, tmp_path: Path) -> Iterator[Start]:
-    """Start a verb; what is left of it at the end of the test is killed."""
-    started: list[subprocess.Popen[bytes]] = []
-
-    def begin(*arguments: str) -> subprocess.Popen[bytes]:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "task_runner", *arguments],
-            env=_environment(daemon),
-            cwd=tmp_path,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            bufsize=0,  # what is read ahead here would be missing from communicate
-        )
-        started.append(process)
-        return process
-
-    yield begin
-    for process in started:
-        if process.poll() is None:
-            process.kill()
-        for pipe in (process.stdout, process.stderr):
-            pipe.close()
-        process.wait()
-
-
-def finish(process: subprocess.Popen[bytes], begun: bytes = b"") -> tuple[int, bytes, str]:
-    out, err = process.communicate(timeout=PATIENCE)
-    return process.returncode, begun + out, err.decode()
 
 
 def the_task(daemon: Any) -> dict[str, Any]:
@@ -125,7 +70,31 @@ def test_run_ends_with_a_code_that_tells(task_runner: Run, arguments: list[str],
 def test_run_passes_standard_input_on(task_runner: Run):
     done = task_runner("run", "--stdin", "od", "-c", input="a\r\nä")
     assert done.stdout.split()[1:5] == ["a", "\\r", "\\n", "303"]
-    assert task_runner("run", "--stdin", "cat", input="x" * 1_048_577).returncode == 125
+    long = "x" * 3_000_000
+    assert task_runner("run", "--stdin", "cat", input=long).stdout == long
+    assert task_runner("run", "--stdin", "true", input=long).returncode == 0
+    assert task_runner("run", "-d", "--stdin", "cat", input=long).returncode == 125
+
+
+def test_run_passes_standard_input_on_as_it_comes(start: Start):
+    process = start("run", "--stdin", "--", "sh", "-c", "while read line; do echo got $line; done", stdin=subprocess.PIPE)
+    for word in (b"one", b"two"):
+        process.stdin.write(word + b"\n")
+        assert process.stdout.readline() == b"got " + word + b"\n"
+    process.stdin.close()
+    process.stdin = None
+    assert finish(process) == (0, b"", "")
+
+
+def test_run_keeps_the_streams_apart(task_runner: Run):
+    done = task_runner("run", "--separate-output", "--shell", "echo out; echo err >&2; exit 3")
+    assert (done.returncode, done.stdout, done.stderr) == (3, "out\n", "err\n")
+
+
+def test_run_shows_every_attempt(task_runner: Run):
+    script = "echo try $TASK_RUNNER_ATTEMPT; test $TASK_RUNNER_ATTEMPT = 2"
+    done = task_runner("run", "--retry", "3", "--retry-delay", "0", "--shell", script)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "try 1\ntry 2\n", "task-runner: attempt 2\n")
 
 
 def test_run_detached_prints_the_id(daemon: Any, task_runner: Run):
@@ -283,7 +252,7 @@ def test_a_task_from_submit_to_remove(daemon: Any, task_runner: Run, tmp_path: P
     assert task_runner("logs", "--offset", "2", "-f", task_id).stdout == "e\ntwo\n"
     assert json.loads(task_runner("logs", "--json", task_id).stdout) == {"text": "one\ntwo\n"}
     shown = task_runner("show", task_id).stdout
-    assert "exited, failed" in shown and "exit code  2" in shown
+    assert "exited, failed" in shown and "exit code    2" in shown
     assert json.loads(task_runner("show", "--json", task_id).stdout)["taskId"] == task_id
     assert task_runner("wait", task_id).returncode == 1
     assert task_runner("wait", "--exit-code", task_id).returncode == 2

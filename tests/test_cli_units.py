@@ -14,10 +14,10 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from task_runner.cli import check_daemon, check_machine, check_state, describe, exitcode, output
+from task_runner.cli import check_daemon, check_machine, check_state, describe, details, exitcode, output
+from task_runner.cli.command import task_body
 from task_runner.cli.edge import Session, each, report
 from task_runner.cli.main import COMMANDS, cli
-from task_runner.cli.run import task_body
 from task_runner.client import ApiError, ConnectionFailed
 from task_runner.client.records import Receipt, Task
 from task_runner.errors import Conflict, FieldError, InvalidRequest, NotFound, StateDirectoryBusy, StorageFull
@@ -38,6 +38,9 @@ def a_task(**more: Any) -> Task:
         startedAt="2026-01-02T03:04:01Z",
         finishedAt="2026-01-02T03:04:03.500Z",
         tags={},
+        attempts=[],
+        gpus=[],
+        priority=0,
         actions=[],
         spec=spec,
     )
@@ -189,10 +192,10 @@ def test_run_says_all_of_it(monkeypatch: pytest.MonkeyPatch):
         env=("A=1=2", "KNOWN", "E="),
         cwd="/tmp/../tmp",
         name="n",
-        tag=("a=b=c",),
+        tag=(("a", "b=c"),),
         timeout=1.5,
         grace=0,
-        stop_signal="int",
+        stop_signal="SIGINT",
     )
     assert body == {
         "command": ["ls", "-l"],
@@ -256,12 +259,12 @@ def test_a_table(capsys: pytest.CaptureFixture[str]):
     rows = [describe.row(a_task(), NOW), describe.row(a_task(state="running", outcome=None, name="x\n"), NOW)]
     output.table(describe.COLUMNS, rows)
     assert capsys.readouterr().out == (
-        "ID                STATE      EXIT  AGE   RUNTIME  TASK\n"
-        "0123456789abcdef  succeeded  0     5.0s  2.5s     echo 'a b'\n"
-        "0123456789abcdef  running    0     5.0s  2.5s     x\\n\n"
+        "ID                STATE      EXIT  AGE   RUNTIME  ENTITY  TASK\n"
+        "0123456789abcdef  succeeded  0     5.0s  2.5s     -       echo 'a b'\n"
+        "0123456789abcdef  running    0     5.0s  2.5s     -       x\\n\n"
     )
     output.table(describe.COLUMNS, [])
-    assert capsys.readouterr().out == "ID  STATE  EXIT  AGE  RUNTIME  TASK\n"
+    assert capsys.readouterr().out == "ID  STATE  EXIT  AGE  RUNTIME  ENTITY  TASK\n"
 
 
 def test_arrays_are_json(capsys: pytest.CaptureFixture[str]):
@@ -303,7 +306,7 @@ def test_a_receipt_in_words():
 def test_a_stalled_task_shows():
     task = a_task(state="running", outcome=None, exitCode=None, stalled={"reason": "silent", "since": "then"})
     assert describe.word(task) == "running!"
-    assert dict(describe.details(task, NOW))["stalled"] == "silent (since then)"
+    assert dict(details.details(task, NOW))["stalled"] == "silent (since then)"
 
 
 def test_what_other_machines_run():

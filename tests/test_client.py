@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from task_runner.client import ApiError, Client, ConnectionFailed
-from task_runner.client.records import Task
+from task_runner.client.records import Batch, Task
 from task_runner.errors import InvalidRequest, NotFound
 
 Script = Callable[["Handler"], None]
@@ -40,7 +40,7 @@ class Handler(BaseHTTPRequestHandler):
         steps: list[Script] = self.server.steps
         (steps.pop(0) if len(steps) > 1 else steps[0])(self)
 
-    do_GET = do_POST = do_DELETE = handle_one  # noqa: N815
+    do_GET = do_POST = do_PATCH = do_DELETE = handle_one  # noqa: N815
 
     def log_message(self, *_args: Any) -> None:
         pass
@@ -54,8 +54,10 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    def chunks(self, *chunks: bytes, complete: bool) -> None:
+    def chunks(self, *chunks: bytes, complete: bool, **headers: str) -> None:
         self.send_response(200)
+        for name, text in headers.items():
+            self.send_header(name.replace("_", "-"), text)
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
         for chunk in chunks:
@@ -76,8 +78,8 @@ def say(value: Any, status: int = 200, **headers: str) -> Script:
     return lambda handler: handler.answer(value, status, **headers)
 
 
-def stream(*chunks: bytes, complete: bool = True) -> Script:
-    return lambda handler: handler.chunks(*chunks, complete=complete)
+def stream(*chunks: bytes, complete: bool = True, **headers: str) -> Script:
+    return lambda handler: handler.chunks(*chunks, complete=complete, **headers)
 
 
 def vanish(handler: Handler) -> None:
@@ -207,6 +209,64 @@ def test_a_tail_that_breaks_goes_on_where_it_began_and_no_earlier():
     assert "offset=103&" in seen[2][1]
 
 
+def test_a_gap_is_said_in_its_place_and_nothing_behind_it_is_lost():
+    limited = a_task(spec={"maxOutputBytes": 65_536})
+    steps = [
+        say({**limited, "state": "running", "outcome": None}),
+        stream(b"abc", X_Output_Offset="0"),  # ends before the gap
+        say(limited),
+        stream(b"xyz", X_Output_Offset="1000"),
+        stream(X_Output_Offset="1003"),
+    ]
+    with script(*steps) as (client, seen):
+        output = b"".join(client.iter_output("0123", follow=True))
+    assert output == b"abc\n[... 997 bytes not kept ...]\nxyz"
+    asked = [path.partition("?")[2] for _, path, *_ in seen if "/output" in path]
+    assert [query.split("&")[0] for query in asked] == ["offset=0", "offset=3", "offset=1003"]
+    assert all(query.endswith("&gaps=stop") for query in asked)
+
+
+def test_an_attempt_and_a_stream_can_be_asked_for():
+    with script(say(a_task(attempt=3)), stream(b"x")) as (client, seen):
+        assert b"".join(client.iter_output("0123", attempt=2, stream="stderr", follow=True)) == b"x"
+    assert seen[1][1].endswith("/output?offset=0&attempt=2&follow=false&stream=stderr")
+
+
+def test_input_is_sent_again_only_where_its_place_is_said():
+    with script(vanish, say({"bytes": 7})) as (client, seen):
+        assert client.send_input("abcd", b"\xff\x00", offset=5, end=True) == 7
+        assert [(path, headers["Content-Type"], body) for _, path, headers, body in seen] == [
+            ("/v1/tasks/abcd/input?offset=5&end=true", "application/octet-stream", b"\xff\x00")
+        ] * 2
+    with script(vanish) as (client, seen):
+        with pytest.raises(ConnectionFailed):
+            client.send_input("abcd", b"x")
+        assert len(seen) == 1
+
+
+def test_another_time_is_sent_as_it_was_given():
+    with script(say(a_task())) as (client, seen):
+        client.reschedule("abcd", "2030-01-31T03:00:00Z")
+        client.reschedule("abcd", None)
+    assert [(verb, path) for verb, path, *_ in seen] == [("PATCH", "/v1/tasks/abcd")] * 2
+    assert [json.loads(body) for *_, body in seen] == [{"executeAt": "2030-01-31T03:00:00Z"}, {"executeAt": None}]
+
+
+def test_a_batch_that_got_no_answer_is_repeated_with_the_same_key():
+    batch = dict.fromkeys(Batch.__annotations__) | {"batchId": "b1", "tasks": ["t1"]}
+    with script(vanish, say(batch, 201)) as (client, seen):
+        assert client.submit_batch({"tasks": []}, "key-1")["tasks"] == ["t1"]
+    assert [headers["Idempotency-Key"] for _, _, headers, _ in seen] == ["key-1", "key-1"]
+
+
+@pytest.mark.parametrize("batch_id", ["", ".", "../tasks"])
+def test_the_id_of_a_batch_cannot_be_another_path(batch_id: str):
+    with script(say({"status": 404, "detail": "no"}, 404)) as (client, seen):
+        with pytest.raises((InvalidRequest, ApiError)):
+            client.batch(batch_id)
+        assert [path for _, path, *_ in seen] in ([], ["/v1/batches/..%2Ftasks"])
+
+
 def test_all_pages_are_listed_and_the_token_goes_nowhere_else():
     link = '<http://evil.example/v1/tasks?cursor=1&tag=a%3Db>; rel="next"'
     with script(say([a_task(taskId="one")], Link=link), say([a_task(taskId="two")])) as (client, seen):
@@ -278,6 +338,35 @@ def test_no_proxy_stands_before_this_machine(monkeypatch: pytest.MonkeyPatch):
 def test_a_token_that_no_header_can_hold(token: str):
     with Client("http://127.0.0.1:1", token) as client, pytest.raises(InvalidRequest, match="token"):
         client.node()
+
+
+def test_batches_input_and_attempts_against_the_daemon(daemon: Any):
+    with Client(daemon.url, daemon.token) as client:
+        made = client.submit_batch({"tasks": [{"command": ["true"]}, {"command": ["false"]}]}, "k")
+        assert client.submit_batch({"tasks": [{"command": ["true"]}, {"command": ["false"]}]}, "k") == made
+        over = client.wait_batch(made["batchId"])
+        assert (over["numTasksOk"], over["numTasksFailed"]) == (1, 1)
+        assert [each["exitCode"] for each in client.batch_results(made["batchId"])] == [0, 1]
+        assert [task["taskId"] for task in client.list(batch=made["batchId"])] == made["tasks"]
+        assert [each["batchId"] for each in client.batches()] == [made["batchId"]]
+        assert client.attempt(made["tasks"][1], 1)["exitCode"] == 1
+        waiting = client.submit_batch({"task": {"command": ["true"], "executeAt": 4e9}, "entities": ["gs-1"]})
+        assert client.pause_batch(waiting["batchId"])["paused"]
+        assert not client.resume_batch(waiting["batchId"])["paused"]
+        (task_id,) = [task["taskId"] for task in client.list(entity="gs-1")]
+        assert client.reschedule(task_id, 5e9)["executeAt"] == "2128-06-11T08:53:20.000000Z"
+        assert client.stop_batch(waiting["batchId"])["numTasksCancelled"] == 1
+        cat = client.submit({"command": ["cat"], "openStdin": True})["taskId"]
+        daemon.wait_state(cat, "running")
+        assert client.send_input(cat, b"one", offset=0) == 3
+        assert client.send_input(cat, b"one", offset=0) == 3  # as if its answer had been lost
+        with pytest.raises(ApiError) as caught:
+            client.send_input(cat, b"two", offset=0)
+        assert caught.value.status == 409
+        for _ in range(2):
+            assert client.send_input(cat, b"\n", offset=3, end=True) == 4
+        assert client.wait(cat)["outcome"] == "succeeded"
+        assert b"".join(client.iter_output(cat)) == b"one\n"
 
 
 def test_a_client_against_the_daemon(daemon: Any):

@@ -135,11 +135,11 @@ def test_the_examples_of_the_api_do_what_they_say(daemon: Daemon, tmp_path: Path
 def test_every_route_has_its_place_in_the_documentation():
     described = set(re.findall(r"^### `(\w+) (\S+)`$", API, re.MULTILINE))
     for route in v1.routes:
-        path = route.path.replace("{task_id}", "{id}")
+        path = route.path_format.replace("{task_id}", "{id}")
         for method in (route.methods or set()) - {"HEAD"}:
             slashless = path.rstrip("/") or "/"
             assert (method, slashless) in described, f"{method} {path}"
-    assert described <= {(m, r.path.replace("{task_id}", "{id}")) for r in v1.routes for m in r.methods or ()}
+    assert described <= {(m, r.path_format.replace("{task_id}", "{id}")) for r in v1.routes for m in r.methods or ()}
 
 
 def test_every_field_and_filter_is_explained(daemon: Daemon):

@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
+import io
 import json
+import socket
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 
+import httpx
 import pytest
-from conftest import PATIENCE, kill_tasks
+from conftest import PATIENCE, kill_tasks, wait_for
 
 from task_runner.environment.base import Environment, Launch, Refusal
 from task_runner.environment.memory import MemoryEnvironment
 from task_runner.environment.multiprocess import MultiprocessEnvironment
+from task_runner.errors import Conflict
+from task_runner.lib import launcher
 from task_runner.lib.clock import SystemClock
+from task_runner.lib.request import encode_request
 from task_runner.lib.statedir import StateDirectory
+from task_runner.model.grant import Grant
 from task_runner.model.state import Outcome, State
 
 
@@ -60,9 +69,9 @@ def opened(request, tmp_path) -> Opened:
     return open_environment
 
 
-def launch(task_id: str, *command: str, attempt: int = 1) -> Launch:
-    actions = [{"machine": "process", "parameters": {"command": list(command)}}]
-    return Launch(task_id=task_id, attempt=attempt, spec=json.dumps({"actions": actions}))
+def launch(task_id: str, *command: str, attempt: int = 1, grant: Grant | None = None, **more: object) -> Launch:
+    actions = [{"machine": "process", "parameters": {"command": list(command), **more}}]
+    return Launch(task_id=task_id, attempt=attempt, spec=json.dumps({"actions": actions}), grant=grant)
 
 
 async def until(condition: Callable[[], object]) -> None:
@@ -211,3 +220,132 @@ async def test_discard_leaves_nothing(environment, listener):
     environment.discard(ONE)
     assert environment.known() == []
     assert not environment.look(ONE, 1).claimed
+
+
+@contract
+async def test_granted_processors_are_seen_as_long_as_the_attempt_is_known(environment, listener):
+    environment.launch(launch(ONE, "true", grant=Grant(gpus=[0, 3])))
+    environment.launch(launch(TWO, "true"))
+    await until(lambda: state_of(environment, ONE) is State.EXITED and state_of(environment, TWO) is State.EXITED)
+    assert environment.look(ONE, 1).gpus == (0, 3)
+    assert environment.look(TWO, 1).gpus == ()
+
+
+@contract
+async def test_input_is_counted_and_refused_where_it_does_not_fit(environment, listener):
+    environment.launch(launch(ONE, "cat", openStdin=True))
+    await until(lambda: state_of(environment, ONE) is State.RUNNING)
+    assert environment.feed(ONE, 1, b"abc", None, False) == 3
+    assert environment.feed(ONE, 1, b"de", 3, False) == 5
+    assert environment.feed(ONE, 1, b"de", 3, False) == 5  # again, since the answer got lost: it is kept once
+    for offset in (0, 3, 6):
+        with pytest.raises(Conflict, match="5 bytes of input"):
+            environment.feed(ONE, 1, b"x", offset, True)
+    assert environment.feed(ONE, 1, b"f", 5, True) == 6
+
+
+@contract
+async def test_what_has_no_runner_takes_no_input(environment, listener):
+    assert environment.feed(NOBODY, 1, b"x", None, False) is None
+    environment.launch(launch(ONE, "true"))
+    await until(lambda: state_of(environment, ONE) is State.EXITED)
+    await until(lambda: not environment.look(ONE, 1).alive)
+    assert environment.feed(ONE, 1, b"x", None, False) is None
+
+
+# -- this machine alone
+
+
+@pytest.fixture
+def machine(tmp_path) -> StateDirectory:
+    state = StateDirectory(str(tmp_path / "state"))
+    state.create()
+    return state
+
+
+def on_this_machine(state: StateDirectory, test: Callable[[MultiprocessEnvironment], Awaitable[None]]) -> None:
+    async def run() -> None:
+        environment = MultiprocessEnvironment(state, heartbeat_seconds=0.5)
+        listener = Listener()
+        await environment.open(listener.news.append, listener.refusals.append, listener.outage)
+        try:
+            await test(environment)
+        finally:
+            await environment.close()
+            kill_tasks(state)
+
+    asyncio.run(run())
+
+
+def test_a_grant_reaches_the_command_and_no_file(machine):
+    grant = Grant(secrets={"db": "hunter2-long"}, env={"GREETING": "hello"}, gpus=[1])
+    spec = {
+        "actions": [{"machine": "process", "parameters": {"shell": 'echo "$GREETING $CUDA_VISIBLE_DEVICES ${#DB}"; sleep 600'}}],
+        "secrets": [{"name": "db", "env": "DB"}],
+    }
+
+    async def go(environment: MultiprocessEnvironment) -> None:
+        environment.launch(Launch(task_id=ONE, attempt=1, spec=json.dumps(spec), grant=grant))
+        output = Path(environment.output_path(ONE, 1))
+        await until(lambda: output.exists() and output.read_bytes() == b"hello 1 12\n")
+        for path in Path(machine.path).rglob("*"):
+            if path.is_file():
+                assert b"hunter2" not in path.read_bytes(), path
+
+    on_this_machine(machine, go)
+
+
+def test_secret_files_of_a_runner_that_died_go_when_its_task_is_cleared(machine):
+    spec = {
+        "actions": [{"machine": "process", "parameters": {"command": ["sleep", "600"]}}],
+        "secrets": [{"name": "db", "fileEnv": "DB"}],
+    }
+
+    async def go(environment: MultiprocessEnvironment) -> None:
+        for attempt in (1, 2):
+            directory = machine.tasks.attempt(ONE, attempt)
+            grant = Grant(secrets={"db": "hunter2"})
+            environment.launch(Launch(task_id=ONE, attempt=attempt, spec=json.dumps(spec), grant=grant))
+            await until(lambda attempt=attempt: state_of(environment, ONE, attempt) is State.RUNNING)
+            assert Path(directory.secrets, "db").read_text() == "hunter2"
+            environment.abandon(ONE, attempt)
+            await until(lambda attempt=attempt: not environment.look(ONE, attempt).alive)
+            assert Path(directory.secrets, "db").exists()
+        receipt = await asyncio.to_thread(environment.clear, ONE)
+        assert receipt is not None and receipt.killed_count == 2
+        for attempt in (1, 2):
+            assert not Path(machine.tasks.attempt(ONE, attempt).secrets).exists()
+
+    on_this_machine(machine, go)
+
+
+def test_a_launcher_that_cannot_fork_says_so_and_serves_on(monkeypatch, tmp_path):
+    def no_fork() -> int:
+        raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    ours, theirs = socket.socketpair()
+    spec = json.dumps({"actions": [{"no": "action"}]}).encode()
+    requests = [encode_request(task_id, 2, str(tmp_path / task_id), spec, b"{}", Grant(gpus=[1])) for task_id in (ONE, TWO)]
+    with ours, theirs:
+        monkeypatch.setattr(launcher.os, "fork", no_fork)
+        launcher._serve(io.BytesIO(b"".join(requests)), theirs, -1)
+        answers = [json.loads(line) for line in ours.recv(1 << 16).splitlines()]
+    assert [(each["id"], each["attempt"]) for each in answers] == [(ONE, 2), (TWO, 2)]
+    assert {each["error"] for each in answers} == {"fork: Resource temporarily unavailable"}
+    assert not (tmp_path / ONE).exists()
+
+
+def test_input_that_was_kept_by_a_daemon_that_died_is_passed_on(make_daemon):
+    daemon = make_daemon().start(TASK_RUNNER_FAILPOINT="feed.kept")
+    task_id = daemon.submit(machine="process", parameters={"command": ["cat"], "openStdin": True})
+    daemon.wait_state(task_id, "running")
+    headers = {"Content-Type": "application/octet-stream"}
+    with pytest.raises(httpx.TransportError):
+        daemon.http.post(f"/v1/tasks/{task_id}/input?offset=0", content=b"kept\n", headers=headers)
+    daemon.restart()
+    wait_for(lambda: daemon.output(task_id) == b"kept\n", "the runner has found it by itself")
+    for data, query in ((b"kept\n", "offset=0"), (b"end", "offset=5&end=true")):
+        answer = daemon.http.post(f"/v1/tasks/{task_id}/input?{query}", content=data, headers=headers)
+        assert answer.status_code == 200, answer.text
+    assert daemon.wait(task_id)["exitCode"] == 0
+    assert daemon.output(task_id) == b"kept\nend"

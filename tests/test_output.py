@@ -5,9 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
-import random
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +15,7 @@ import httpx
 import pytest
 from conftest import PATIENCE, Daemon, wait_for
 
-from task_runner.api.follow import CHUNK, tail_offset
+from task_runner.api.follow import CHUNK, Source, tail_offset
 
 UNTIL_GO = "while [ ! -e go ]; do sleep 0.02; done"
 
@@ -150,13 +148,13 @@ def test_where_the_last_lines_begin(tmp_path: Path, length: int, end: bytes):
     whole = path.read_bytes().splitlines(keepends=True)
     for count in range(6):
         expected = b"".join(whole[len(whole) - count :]) if count <= len(whole) else b"".join(whole)
-        assert path.read_bytes()[tail_offset(str(path), count) :] == expected
+        assert path.read_bytes()[tail_offset(Source(attempt=1, path=str(path)), count) :] == expected
 
 
 def test_where_the_last_lines_of_nothing_begin(tmp_path: Path):
-    assert tail_offset(str(tmp_path / "nowhere"), 5) == 0
+    assert tail_offset(Source(attempt=1, path=str(tmp_path / "nowhere")), 5) == 0
     (tmp_path / "empty").touch()
-    assert tail_offset(str(tmp_path / "empty"), 5) == 0
+    assert tail_offset(Source(attempt=1, path=str(tmp_path / "empty")), 5) == 0
 
 
 def test_output_that_is_not_there_yet(shared: Daemon):
@@ -268,84 +266,3 @@ def test_an_orderly_end_of_the_daemon_ends_the_streams(daemon: Daemon):
     go(daemon, task_id)
     with followed(daemon, task_id, **{"Last-Event-ID": "4"}) as stream:
         assert stream.read() == b"two\n"
-
-
-# -- broken connections
-
-TOTAL = 1_500_000
-WRITER = """
-import random, sys, time
-data, at, chance = random.Random(7).randbytes(int(sys.argv[1])), 0, random.Random()
-while at < len(data):
-    size = chance.choice([1, 10, 1000, 30000])
-    sys.stdout.buffer.write(data[at:at + size])
-    sys.stdout.buffer.flush()
-    at += size
-    time.sleep(chance.random() * 0.02)
-"""
-
-
-class Reader:
-    """Follows a task's output over connections that it breaks at random, and that the daemon's end breaks."""
-
-    def __init__(self, daemon: Daemon, task_id: str, seed: int, *, as_events: bool) -> None:
-        self.received = b""
-        self.connections = 0
-        self.failure: BaseException | None = None
-        self._daemon, self._task_id, self._as_events = daemon, task_id, as_events
-        self._random = random.Random(seed)
-        self._thread = threading.Thread(target=self._run)
-        self._thread.start()
-
-    def join(self) -> None:
-        self._thread.join(2 * PATIENCE)
-        assert not self._thread.is_alive()
-        if self.failure:
-            raise self.failure
-
-    def _run(self) -> None:
-        try:
-            while len(self.received) < TOTAL:
-                try:
-                    self._read_a_while()
-                except (httpx.TransportError, httpx.StreamError):
-                    pass  # the daemon was killed
-        except BaseException as error:
-            self.failure = error
-
-    def _read_a_while(self) -> None:
-        self.connections += 1
-        most = self._random.choice([1, 3, 10, 10_000])
-        if self._as_events:
-            headers = {"Accept": "text/event-stream", "Last-Event-ID": str(len(self.received))}
-            with followed(self._daemon, self._task_id, **headers) as stream:
-                for count, event in enumerate(events(stream.iter_lines())):
-                    if event["event"] == "output":
-                        assert event["data"]["offset"] == len(self.received)
-                        self.received += content(event)
-                        assert int(event["id"]) == len(self.received)
-                    if count >= most:
-                        return
-            return
-        with followed(self._daemon, self._task_id, f"offset={len(self.received)}") as stream:
-            assert stream.headers["x-output-offset"] == str(len(self.received))
-            for count, part in enumerate(stream.iter_raw()):
-                self.received += part
-                if count >= most:
-                    return
-
-
-def test_every_byte_once_over_broken_connections_and_killed_daemons(daemon: Daemon):
-    expected = random.Random(7).randbytes(TOTAL)
-    task_id = daemon.submit(sys.executable, "-c", WRITER, str(TOTAL))
-    readers = [Reader(daemon, task_id, seed, as_events=seed % 2 == 1) for seed in range(4)]
-    for share in (0.15, 0.4, 0.65):
-        wrote(daemon, task_id, int(TOTAL * share))
-        daemon.restart()
-    for reader in readers:
-        reader.join()
-        assert reader.received == expected
-        assert reader.connections >= 4
-    task = daemon.wait(task_id)
-    assert (task["outcome"], task["output"]["bytes"]) == ("succeeded", TOTAL)
-    assert daemon.output(task_id) == expected

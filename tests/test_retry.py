@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from conftest import Daemon, wait_for
 
+from task_runner.lib import process
+
 QUICK = {"delaySeconds": 0, "jitter": 0}
 #: succeeds at the try whose number is given
 COUNT = 'echo try >> tries; echo "attempt $TASK_RUNNER_ATTEMPT"; [ $(wc -l < tries) -ge "$0" ]'
@@ -77,10 +79,11 @@ def test_a_lost_task_is_tried_again_when_nothing_of_it_is_left(shared: Daemon) -
     task_id = shared.submit("sh", "-c", "echo $$; exec sleep 1000", retry={"count": 1, "on": ["lost"], **QUICK})
     shared.wait_state(task_id, "running")
     wait_for(lambda: shared.output(task_id).endswith(b"\n"), "its pid")
-    first = int(shared.output(task_id))
+    first = process.look(int(shared.output(task_id)))
+    assert first is not None
     os.kill(shared.runner_pid(task_id), signal.SIGKILL)
     wait_for(lambda: (t := shared.task(task_id))["attempt"] == 2 and t["state"] == "running", "the second runs")
-    assert not os.path.exists(f"/proc/{first}")
+    assert (left := process.look(first.pid)) is None or left.start_time != first.start_time or not left.alive
     shared.post(f"/v1/tasks/{task_id}/stop")
     task = shared.wait(task_id)
     assert [each["state"] for each in task["attempts"]] == ["lost"]

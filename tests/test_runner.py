@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,25 @@ import pytest
 from conftest import Daemon, wait_for
 
 from task_runner.lib import lock, process
+from task_runner.lib.clock import SystemClock
+from task_runner.lib.report import Report
+from task_runner.lib.statusfile import StatusWriter, read
+from task_runner.lib.taskdir import AttemptDirectory
+from task_runner.model.spec import Action, Spec
+from task_runner.model.state import Outcome, State
+from task_runner.model.status import (
+    ActionStatus,
+    Gap,
+    Heartbeat,
+    Identity,
+    Output,
+    ProcessNote,
+    Progress,
+    Receipt,
+    Silence,
+    Status,
+    Usage,
+)
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +160,7 @@ def test_a_start_that_fails_ends_the_task(daemon: Daemon, tmp_path: Path):
     missing = {"machine": "process", "parameters": {"command": ["/nonexistent"]}}
     task = daemon.wait(daemon.submit(actions=[shell("exit 0"), missing, shell(f"touch {tmp_path}/never")]))
     assert task["outcome"] == "failed"
-    assert [action["state"] for action in task["actions"]] == ["exited", "exited", "pending"]
+    assert [action["state"] for action in task["actions"]] == ["exited", "exited", "skipped"]
     assert not (tmp_path / "never").exists()
 
 
@@ -351,33 +369,36 @@ def test_what_does_not_run_can_be_neither_paused_nor_resumed(daemon: Daemon):
 
 
 def test_an_ending_with_many_long_names_fits_into_its_reserved_space(tmp_path: Path):
-    from task_runner.lib.statusfile import StatusWriter, read
-    from task_runner.lib.taskdir import AttemptDirectory
-    from task_runner.model.state import Outcome, State
-    from task_runner.model.status import ActionStatus, Heartbeat, Identity, ProcessNote, Receipt, Status, Usage
-
     directory = AttemptDirectory(str(tmp_path / "task"), 1)
     directory.create()
     me = Identity(pid=2**22, start_time=10**15, boot_id="b" * 36)
     stamp = "2026-01-01T00:00:00.000000Z"
-    bare = [ActionStatus(index=index, machine="process", name="\N{SNOWMAN}" * 200) for index in range(100)]
+    action = Action(machine="process", name="\N{SNOWMAN}" * 200)
+    spec = Spec(actions=[action] * 100, cleanup=[action] * 100)
     usage = Usage(cpu_seconds=1e15 + 0.123456, user_seconds=1e15 + 0.123456, system_seconds=1e15 + 0.123456,
                   max_rss_bytes=10**15, read_bytes=10**15, written_bytes=10**15)
     notes = [ProcessNote(pid=2**22, command="\ufffd" * 15)] * 20
     receipt = Receipt(reason="stop", signal="SIGRTMIN+30", grace_seconds=86_400.0, requested_at=stamp,
                       finished_at=stamp, signalled=notes, signalled_count=10**9, killed=notes,
                       killed_count=10**9, survivors=notes)
-    full = [
-        ActionStatus(index=each.index, machine=each.machine, name=each.name, state="exited", exit_code=255,
-                     signal="SIGRTMIN+30", started_at=stamp, finished_at=stamp, process=me, usage=usage,
-                     output_start=10**18, output_end=10**18)
-        for each in bare
-    ]
-    full[-1] = replace(full[-1], error="\N{SMILING FACE WITH SUNGLASSES}" * 300)
+    report = Report("a" * 16, spec, directory, SystemClock(), bell=None, gpus=[])
+    terrible = "\N{SMILING FACE WITH SUNGLASSES}\n" * 1000
+    for index in range(200):
+        note = report.begin_action(index)
+        note.error = report.shortened(terrible)
+        report.actions[index] = ActionStatus(
+            index=index, machine="process", name="\N{SNOWMAN}" * 200, cleanup=index > 99, state="exited", exit_code=255,
+            outcome=Outcome.TIMED_OUT, tries=1001, error=note.error, signal="SIGRTMIN+30", started_at=stamp,
+            finished_at=stamp, process=me, usage=usage, output_start=10**18, output_end=10**18, stderr_start=10**18,
+            stderr_end=10**18)
+    output = Output(bytes=10**18, written_at=stamp, sha256="f" * 64, gaps=[Gap(offset=10**18, bytes=10**18)] * 4)
     last = Status(task_id="a" * 16, runner=me, state=State.EXITED, outcome=Outcome.CANCELLED,
-                  heartbeat=Heartbeat(at=stamp, monotonic=1e15), paused_seconds=1e15 + 0.123456, actions=full,
-                  receipt=receipt, usage=usage, error="\N{SMILING FACE WITH SUNGLASSES}" * 300)
-    writer = StatusWriter(directory, bare)
+                  heartbeat=Heartbeat(at=stamp, monotonic=1e15), paused_seconds=1e15 + 0.123456, actions=report.actions,
+                  receipt=receipt, usage=usage, error=terrible[:300], output=output, stderr=output,
+                  progress=Progress(at=stamp, percent=33.333333333333336, message="\N{GRINNING FACE}" * 200),
+                  silence=Silence(since=stamp, reason="x" * 100), input_bytes=10**18,
+                  gpus=list(range(10_000, 11_024)))
+    writer = StatusWriter(directory, Report("", spec, directory, SystemClock(), bell=None, gpus=[]).actions, 8 * 1024)
     writer.reserve()
     taken = os.stat(f"{directory.path}/.status.reserve").st_size
     writer.write_last(last)

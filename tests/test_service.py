@@ -18,7 +18,6 @@ from task_runner.model.spec import Spec
 from task_runner.model.state import Outcome, State
 from task_runner.service import settings as settings_module
 from task_runner.service import store as store_module
-from task_runner.service.schedule import Limits, room
 from task_runner.service.store import Query, Store
 from task_runner.service.tasks import TaskService
 from task_runner.service.validate import parse_spec
@@ -104,23 +103,6 @@ def in_world(**settings: object):
     return wrap
 
 
-@pytest.mark.parametrize(
-    ("running", "starting", "limits", "count", "words"),
-    [
-        (0, 0, Limits(), 16, "being started"),
-        (100, 16, Limits(), 0, "being started"),
-        (2, 0, Limits(max_running=3), 1, "2 of 3 tasks are running"),
-        (3, 0, Limits(max_running=3), 0, "3 of 3 tasks are running"),
-        (5, 0, Limits(max_running=3), 0, "5 of 3 tasks are running"),
-        (0, 0, Limits(draining=True), 0, "draining"),
-    ],
-)
-def test_room(running, starting, limits, count, words):
-    found = room(running, starting, limits)
-    assert found.count == count
-    assert words in found.reason
-
-
 @in_world(max_running=2)
 async def test_no_more_than_the_limit_run_and_the_rest_starts_in_order(made):
     ids = [await made.submit("sleep") for _ in range(5)]
@@ -136,11 +118,11 @@ async def test_no_more_than_the_limit_run_and_the_rest_starts_in_order(made):
 
 @in_world()
 async def test_draining_starts_nothing_and_undraining_starts_what_waits(made):
-    made.service.drain(True)
+    await made.service.drain.begin()
     task_id = await made.submit("true")
     assert made.state(task_id) is State.PENDING
     assert "draining" in made.service.queue.reason(made.service.get(task_id))
-    made.service.drain(False)
+    await made.service.drain.end()
     assert (await made.over(task_id)).record.outcome is Outcome.SUCCEEDED
 
 

@@ -149,6 +149,45 @@ def action(**parameters: Any) -> dict[str, Any]:
         ({**LONG, "metadata": []}, "metadata"),
         ({**LONG, "metadata": "x"}, "metadata"),
         ({**LONG, "nothing": 1}, "nothing"),
+        (action(shell="a", stdin="x", openStdin=True), "actions.0.parameters.openStdin"),
+        (action(shell="a", openStdin="yes"), "actions.0.parameters.openStdin"),
+        ({"shell": "a", "stdin": "x", "openStdin": True}, "openStdin"),
+        ({**LONG, "cleanup": [{}]}, "cleanup.0.machine"),
+        ({**LONG, "cleanup": [{"machine": "nosuch"}]}, "cleanup.0.machine"),
+        ({**LONG, "cleanup": [LONG["actions"][0], {"machine": "process"}]}, "cleanup.1.parameters"),
+        ({**LONG, "cleanup": [{"machine": "echo", "parameters": "frob"}]}, "cleanup.0.parameters.line 1"),
+        ({**LONG, "cleanup": [{"machine": "process", "parameters": {"command": [""]}}]}, "cleanup.0.parameters.command.0"),
+        ({**LONG, "cleanup": [LONG["actions"][0]] * 101}, "cleanup"),
+        ({**LONG, "retry": {"on": []}}, "retry.on"),
+        ({**LONG, "retry": {"on": ["succeeded"]}}, "retry.on.0"),
+        ({"actions": [{**LONG["actions"][0], "retry": {"count": -1}}]}, "actions.0.retry.count"),
+        ({**LONG, "executeAt": -1}, "executeAt"),
+        ({**LONG, "executeAt": True}, "executeAt"),
+        ({**LONG, "executeAt": 1e12}, "executeAt"),
+        ({**LONG, "executeAt": "tomorrow"}, "executeAt"),
+        ({**LONG, "executeAt": "1700000000"}, "executeAt"),
+        ({**LONG, "executeAt": "2030-01-31T03:00:00"}, "executeAt"),
+        ({**LONG, "executeAt": "2030-02-30T03:00:00Z"}, "executeAt"),
+        ({**LONG, "executeAt": "1969-12-31T23:00:00Z"}, "executeAt"),
+        ({**LONG, "priority": 1001}, "priority"),
+        ({**LONG, "pools": ["a", "b", "a"]}, "pools.2"),
+        ({**LONG, "pools": ["a b"]}, "pools.0"),
+        ({**LONG, "after": [{"task": "x"}, {"task": "x", "on": "end"}]}, "after.1.task"),
+        ({**LONG, "after": [{"task": "x", "on": "failure"}]}, "after.0.on"),
+        ({**LONG, "resources": {"cpus": -1}}, "resources.cpus"),
+        ({**LONG, "maxOutputBytes": 1000}, "maxOutputBytes"),
+        ({**LONG, "stall": {}}, "stall.afterSeconds"),
+        ({**LONG, "secrets": [{"name": "s"}]}, "secrets.0"),
+        ({**LONG, "secrets": [{"name": "s", "env": "A"}, {"name": "t", "fileEnv": "A"}]}, "secrets.1.fileEnv"),
+        ({**LONG, "secrets": [{"name": "s", "env": "A", "fileEnv": "A"}]}, "secrets.0.fileEnv"),
+        ({**LONG, "secrets": [{"name": "s", "env": "TASK_RUNNER_TASK_ID"}]}, "secrets.0.env"),
+        ({**LONG, "secrets": [{"name": "../s", "env": "A"}]}, "secrets.0.name"),
+        ({**LONG, "maskSecrets": True}, "maskSecrets"),
+        ({**LONG, "maskSecrets": True, "notify": [{"url": "http://h/", "secret": "s"}]}, "maskSecrets"),
+        ({**LONG, "notify": [{"url": "ftp://h/"}]}, "notify.0.url"),
+        ({**LONG, "notify": [{"url": "http:///x"}]}, "notify.0.url"),
+        ({**LONG, "notify": [{"url": "http://h:99999/x"}]}, "notify.0.url"),
+        ({**LONG, "notify": [{"url": "http://h/", "on": ["exited"]}]}, "notify.0.on.0"),
     ],
 )
 def test_a_faulty_field_is_named(body: Any, field: str):
@@ -173,12 +212,231 @@ def test_every_fault_is_told_at_once():
         ({"shell": "a", "environ": {}}, "environ", "env"),
         (action(comand=["a"]), "actions.0.parameters.comand", "command"),
         ({"actions": [{"machine": "echo", "parameter": ""}]}, "actions.0.parameter", "parameters"),
+        ({"machine": "echo", "parameter": ""}, "parameter", "parameters"),
+        ({"shell": "a", "openStdIn": True}, "openStdIn", "openStdin"),
+        ({"actions": [{**LONG["actions"][0], "timeoutSecond": 3}]}, "actions.0.timeoutSecond", "timeoutSeconds"),
+        ({**LONG, "cleanup": [{**LONG["actions"][0], "continueOnFail": 1}]}, "cleanup.0.continueOnFail", "continueOnFailure"),
+        ({**LONG, "files": [{"path": "a", "hostpath": "/x"}]}, "files.0.hostpath", "hostPath"),
+        ({**LONG, "files": [{"path": "a", "fetch": {"url": "http://h/", "header": {}}}]}, "files.0.fetch.header", "headers"),
+        ({**LONG, "retry": {"delay": 1}}, "retry.delay", "delaySeconds"),
+        ({**LONG, "after": [{"task": "a", "ON": "end"}]}, "after.0.ON", "on"),
+        ({**LONG, "secrets": [{"name": "s", "file-env": "A"}]}, "secrets.0.file-env", "fileEnv"),
+        ({"machine": "download", "parameters": {"url": "http://h/f", "sha-256": "0"}}, "parameters.sha-256", "sha256"),
+        ({"machine": "extract", "parameters": {"path": "a", "strip": 1}}, "parameters.strip", "stripComponents"),
     ],
 )
 def test_an_unknown_field_brings_the_nearest_known_one(body: Any, field: str, near: str):
     message = faults_of(body)[field]
     assert "no such field" in message
     assert repr(near) in message
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {**LONG, "workingDir": "x"},  # of the machine `process`, and no field of a spec in its long form
+        {"actions": [{"machine": "echo", "parameters": "", "hostpaths": 1}]},
+        {**LONG, "files": [{"path": "a", "text": "", "timeoutSeconds": 1}]},
+        {"machine": "download", "parameters": {"url": "http://h/f", "workingDirectory": 1}},
+    ],
+)
+def test_no_field_is_suggested_that_does_not_belong_there(body: Any):
+    (message,) = faults_of(body).values()
+    assert message == "no such field"
+
+
+def test_a_field_of_several_kinds_has_one_fault():
+    assert faults_of({**LONG, "executeAt": -1}) == {"executeAt": "Input should be greater than or equal to 0"}
+    assert faults_of({**LONG, "executeAt": []}).keys() == {"executeAt"}
+    assert "time zone" in faults_of({**LONG, "executeAt": "2030-01-31T03:00:00"})["executeAt"]
+
+
+def test_the_short_forms_take_every_field_of_a_spec():
+    more: dict[str, Any] = {
+        "cleanup": LONG["actions"],
+        "cleanupSeconds": 5,
+        "executeAt": "2030-01-31T03:00:00+01:00",
+        "entity": "e",
+        "priority": 5,
+        "pools": ["a", "b"],
+        "after": [{"task": "x"}, {"task": "y", "on": "end"}],
+        "resources": {"cpus": 1.5, "memoryMb": 10, "gpus": 1},
+        "retry": {"count": 1, "on": ["lost"]},
+        "files": [{"path": "a", "text": ""}],
+        "secrets": [{"name": "s", "env": "A"}, {"name": "s", "fileEnv": "B"}],
+        "outputMode": "separate",
+        "outputTimestamps": True,
+        "maskSecrets": True,
+        "maxOutputBytes": 65_536,
+        "progress": True,
+        "stall": {"afterSeconds": 5, "then": "stop"},
+        "notify": [{"url": "https://h/x?y", "on": ["running", "failed"], "secret": "s"}],
+        "keepSeconds": 0,
+        "name": "n",
+        "timeoutSeconds": 1,
+        "stopSignal": "SIGINT",
+        "graceSeconds": 0,
+        "tags": {"a": "b"},
+        "metadata": {},
+    }
+    assert set(more) | {"actions"} == set(schema()["properties"])
+    process = {"command": ["true"], "openStdin": True}
+    long = spec_of({"actions": [{"machine": "process", "parameters": process}], **more})
+    assert spec_of({**process, **more}) == long
+    assert spec_of({"machine": "process", "parameters": process, **more}) == long
+
+
+def test_an_action_that_is_tried_again_need_not_say_that_it_cannot_be_lost():
+    spec_of({"actions": [{**LONG["actions"][0], "retry": {}}]})
+    spec_of({"actions": [{**LONG["actions"][0], "retry": {"on": ["lost"]}}]})
+
+
+def test_several_actions_may_have_an_open_stdin():
+    spec_of({"actions": [{"machine": "process", "parameters": {"command": ["cat"], "openStdin": True}}] * 2})
+
+
+@pytest.mark.parametrize("at", [0, None, 1.5, 253_402_300_799, "2030-01-31T03:00:00Z", "2030-01-31T03:00:00.5+05:30"])
+def test_good_times(at: Any):
+    assert spec_of({**LONG, "executeAt": at}).execute_at == at
+
+
+# -- files
+
+
+@pytest.mark.parametrize(
+    ("file", "field", "words"),
+    [
+        ({"path": "a"}, "", "text, base64, hostPath, fetch"),
+        ({"path": "a", "text": "", "base64": ""}, "base64", 'cannot stand beside "text"'),
+        ({"path": "a", "hostPath": "/x", "fetch": {"url": "http://h/"}}, "fetch", 'beside "hostPath"'),
+        ({"path": "/a", "text": ""}, "path", "absolute"),
+        ({"path": "a/../b", "text": ""}, "path", '".."'),
+        ({"path": "..", "text": ""}, "path", '".."'),
+        ({"path": ".", "text": ""}, "path", "directory"),
+        ({"path": "a/", "text": ""}, "path", "directory"),
+        ({"path": "", "text": ""}, "path", ""),
+        ({"path": "a\0", "text": ""}, "path", ""),
+        ({"path": "é" * 128, "text": ""}, "path", "255 bytes"),
+        ({"path": "aa/" * 1500 + "a", "text": ""}, "path", ""),
+        ({"path": "a", "base64": "abc"}, "base64", "base64"),
+        ({"path": "a", "base64": "a=bc"}, "base64", ""),
+        ({"path": "a", "base64": "é"}, "base64", ""),
+        ({"path": "a", "text": "", "mode": "888"}, "mode", ""),
+        ({"path": "a", "text": "", "mode": "4755"}, "mode", ""),
+        ({"path": "a", "text": "", "owner": "a b"}, "owner", ""),
+        ({"path": "a", "hostPath": "relative"}, "hostPath", ""),
+        ({"path": "a", "fetch": {"url": "file:///x"}}, "fetch.url", "http:, https:"),
+        ({"path": "a", "fetch": {"url": "http://h/ b"}}, "fetch.url", ""),
+        ({"path": "a", "fetch": {"url": "http://h/é"}}, "fetch.url", "escape"),
+        ({"path": "a", "fetch": {"url": "http://h/", "method": "get"}}, "fetch.method", ""),
+        ({"path": "a", "fetch": {"url": "http://h/", "headers": {"A\n": ""}}}, "fetch.headers.A\n", ""),
+        ({"path": "a", "fetch": {"url": "http://h/", "headers": {"A": "\n"}}}, "fetch.headers.A", ""),
+        ({"path": "a", "fetch": {"url": "http://h/", "headers": {"A": "€"}}}, "fetch.headers.A", "Latin-1"),
+        ({"path": "a", "fetch": {"url": "http://h/", "headers": {"A": "", "a": ""}}}, "fetch.headers.a", "twice"),
+        ({"path": "a", "fetch": {"url": "http://h/", "headers": {"Content-Length": "5"}}}, "fetch.headers.Content-Length", "itself"),
+        ({"path": "a", "fetch": {"url": "http://h/", "passwordSecret": "s"}}, "fetch.passwordSecret", '"username"'),
+        ({"path": "a", "fetch": {"url": "http://h/", "username": "a:b"}}, "fetch.username", ""),
+        ({"path": "a", "fetch": {"url": "http://h/", "username": "u", "bearerSecret": "s"}}, "fetch.bearerSecret", "username"),
+        ({"path": "a", "fetch": {"url": "http://u:p@h/", "bearerSecret": "s"}}, "fetch.bearerSecret", "url"),
+        ({"path": "a", "fetch": {"url": "http://h/", "bearerSecret": "s", "headers": {"authorization": "x"}}},
+         "fetch.headers.authorization", "bearerSecret"),
+    ],
+)  # fmt: skip
+def test_a_file_that_cannot_be_placed_is_refused(file: dict[str, Any], field: str, words: str):
+    good = {"path": "good", "text": ""}
+    faults = faults_of({**LONG, "files": [good, file]})
+    assert words in faults[".".join(filter(None, ("files.1", field)))]
+    assert len(faults) == 1
+
+
+def test_two_files_cannot_be_one():
+    paths = ["a/b", "x", "a//./b", "a", "x/y/z"]
+    faults = faults_of({**LONG, "files": [{"path": path, "text": ""} for path in paths]})
+    assert faults == {
+        "files.2.path": "is the same file as files.0.path",
+        "files.0.path": "lies below files.3.path, which is a file",
+        "files.4.path": "lies below files.1.path, which is a file",
+    }
+
+
+def test_good_files():
+    fetch = {"url": "HTTP://h:80/x?y#z".lower(), "headers": {"Accept": "é"}, "username": "u", "passwordSecret": "s"}
+    files = [
+        {"path": "./a", "text": "\0é", "mode": "0600", "owner": "root:root"},
+        {"path": "b/c", "base64": " AAEC\n/w== "},
+        {"path": "b/d", "hostPath": "/etc/hostname", "owner": "0"},
+        {"path": "e", "fetch": fetch},
+    ]
+    assert len(spec_of({**LONG, "files": files, "maskSecrets": True}).files) == 4
+
+
+# -- download and extract
+
+
+@pytest.mark.parametrize(
+    ("machine", "parameters", "field", "words"),
+    [
+        ("download", None, "", '"url"'),
+        ("download", [], "", '"url"'),
+        ("download", {}, "url", "required"),
+        ("download", {"url": "ftp://h/f"}, "url", "http:, https:, file:"),
+        ("download", {"url": "h/f"}, "url", ""),
+        ("download", {"url": "http:///f"}, "url", "no host"),
+        ("download", {"url": "http://h:x/f"}, "url", "not a URL"),
+        ("download", {"url": "http://[h/f"}, "url", "not a URL"),
+        ("download", {"url": "http://h/"}, "url", 'say in "path"'),
+        ("download", {"url": "http://h/a%2Fb"}, "url", 'say in "path"'),
+        ("download", {"url": "http://h/%2e%2e"}, "url", 'say in "path"'),
+        ("download", {"url": "file://h/f"}, "url", "names a host"),
+        ("download", {"url": "file:f"}, "url", "file:///path"),
+        ("download", {"url": "file:///f?x"}, "url", "file:///path"),
+        ("download", {"url": "file:///f%00"}, "url", "NUL"),
+        ("download", {"url": "file:///f", "headers": {"A": "b"}}, "headers", "without"),
+        ("download", {"url": "file:///f", "bearerSecret": "s"}, "bearerSecret", "without"),
+        ("download", {"url": "http://h/f", "path": "../f"}, "path", '".."'),
+        ("download", {"url": "http://h/f", "path": "/f"}, "path", "absolute"),
+        ("download", {"url": "http://h/f", "path": "d/"}, "path", "directory"),
+        ("download", {"url": "http://h/f", "sha256": "0" * 63}, "sha256", ""),
+        ("download", {"url": "http://h/f", "sha256": "g" * 64}, "sha256", ""),
+        ("download", {"url": "http://h/f", "maxBytes": -1}, "maxBytes", ""),
+        ("download", {"url": "http://h/f", "timeoutSeconds": 0}, "timeoutSeconds", ""),
+        ("download", {"url": "http://h/f", "resumes": -1}, "resumes", ""),
+        ("download", {"url": "http://h/f", "headers": {"Range": "bytes=0-1"}}, "headers.Range", "itself"),
+        ("download", {"url": "http://u@h/f", "bearerSecret": "s"}, "bearerSecret", "url"),
+        ("extract", "a.zip", "", '"path"'),
+        ("extract", {}, "path", "required"),
+        ("extract", {"path": "../a"}, "path", '".."'),
+        ("extract", {"path": "."}, "path", "directory"),
+        ("extract", {"path": "a", "into": "/b"}, "into", "absolute"),
+        ("extract", {"path": "a", "into": "b/../c"}, "into", '".."'),
+        ("extract", {"path": "a", "format": "rar"}, "format", "tar.zst"),
+        ("extract", {"path": "a", "stripComponents": -1}, "stripComponents", ""),
+        ("extract", {"path": "a", "maxBytes": 1.5}, "maxBytes", ""),
+        ("extract", {"path": "a", "maxEntries": "5"}, "maxEntries", ""),
+    ],
+)
+def test_what_a_machine_cannot_carry_out_is_refused(machine: str, parameters: Any, field: str, words: str):
+    body = {"machine": machine, "parameters": parameters}
+    for whole, where in ((body, "parameters"), ({**LONG, "cleanup": [body]}, "cleanup.0.parameters")):
+        faults = faults_of(whole)
+        assert words in faults[".".join(filter(None, (where, field)))]
+        assert len(faults) == 1
+
+
+def test_what_they_do_carry_out():
+    headers = {"Accept": "x", "Authorization": "y"}
+    for parameters in (
+        {"url": "https://h/a/b%20c?x=y#z", "sha256": "Ab" * 32, "maxBytes": 0, "headers": headers, "resumes": 0},
+        {"url": "http://u:p@[::1]:8080/", "path": "a/b/./c"},
+        {"url": "file:///a%20b"},
+        {"url": "file://localhost/a"},
+    ):
+        spec_of({"machine": "download", "parameters": parameters})
+    for parameters in (
+        {"path": "a"},
+        {"path": "./a/b", "into": "./c/", "format": "tar.zst", "stripComponents": 2, "maxBytes": 0, "maxEntries": 0},
+    ):
+        spec_of({"machine": "extract", "parameters": parameters})
 
 
 def test_a_signal_is_taken_by_its_name():
@@ -302,7 +560,8 @@ _any_json = st.recursive(
     lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(_text, inner, max_size=3)),
     max_leaves=6,
 )
-_PARAMETERS = ["command", "shell", "env", "workingDirectory", "stdin"]
+_MORE = ["url", "path", "into", "headers", "sha256"]
+_PARAMETERS = ["command", "shell", "env", "workingDirectory", "stdin", "openStdin"]
 _FIELDS = [
     "name",
     "timeoutSeconds",
@@ -313,17 +572,26 @@ _FIELDS = [
     "machine",
     "parameters",
     "actions",
+    "cleanup",
+    "files",
+    "secrets",
+    "notify",
+    "after",
+    "pools",
+    "executeAt",
+    "retry",
 ]
 _plausible = st.one_of(
     _any_json,
     st.sampled_from(
-        ["true", "echo", "process", "SIGTERM", 1, 0.5, ["true"], {"A": "b"}, ["echo a"], "echo a\nsleep 1"]
+        ["true", "echo", "process", "SIGTERM", 1, 0.5, ["true"], {"A": "b"}, ["echo a"], "echo a\nsleep 1", "http://h/f",
+         "2030-01-31T03:00Z", [{"path": "a", "text": ""}], [{"name": "s", "env": "A"}], [{"url": "http://h"}], [{"task": "a"}]]
     ),
     st.lists(_text, min_size=1, max_size=3),
     st.dictionaries(_text, _text, max_size=2),
 )
-_parameters = st.dictionaries(st.sampled_from(_PARAMETERS), _plausible, max_size=4)
-_action = st.fixed_dictionaries({"machine": st.sampled_from(["process", "echo"])}, optional={"parameters": _parameters})
+_parameters = st.dictionaries(st.sampled_from(_PARAMETERS + _MORE), _plausible, max_size=4)
+_action = st.fixed_dictionaries({"machine": st.sampled_from(["process", "echo", "download", "extract"])}, optional={"parameters": _parameters})
 _body = st.one_of(
     _any_json,
     st.dictionaries(st.sampled_from(_FIELDS + _PARAMETERS), _plausible, max_size=6),
@@ -418,7 +686,13 @@ def test_the_schema_describes_what_is_taken():
     described = schema()
     assert set(described["properties"]) >= {"actions", "name", "timeoutSeconds", "stopSignal", "graceSeconds", "tags"}
     assert described["required"] == ["actions"]
-    assert set(described["x-machines"]["process"]["properties"]) == set(_PARAMETERS)
+    machines = described["x-machines"]
+    assert set(machines) == {"process", "echo", "download", "extract"}
+    assert set(machines["process"]["properties"]) == set(_PARAMETERS)
+    assert machines["download"]["required"] == ["url"]
+    assert machines["extract"]["required"] == ["path"]
+    for name in machines:  # each machine that the schema knows is known where it is checked
+        assert "no machine" not in str(faults_of({"machine": name, "parameters": 5}))
 
 
 def test_of_very_many_faults_some_are_told():

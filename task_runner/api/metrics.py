@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Metric, generate_latest
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 from starlette.requests import Request
 from starlette.responses import Response
@@ -38,9 +38,22 @@ class Metrics(Collector):
             states.add_metric([state], count)
         yield states
         yield GaugeMetricFamily("task_runner_tasks_stalled", "Tasks called stalled.", node["stalled"])
+        yield from self._notifications()
         yield GaugeMetricFamily(
             "task_runner_storage_ok", "0 while the store takes no changes.", int(node["storage"]["ok"])
         )
+
+    def _notifications(self) -> Iterator[Metric]:
+        notifier = self._service.notifier
+        yield GaugeMetricFamily(
+            "task_runner_notifications_waiting", "Notifications still to be delivered.", notifier.waiting()
+        )
+        for name, about, value in (
+            ("delivered", "Notifications delivered since the daemon's start.", notifier.delivered),
+            ("failed", "Tries to deliver one that failed, since the daemon's start.", notifier.failed),
+            ("given_up", "Notifications given up since the daemon's start.", notifier.gave_up),
+        ):
+            yield CounterMetricFamily(f"task_runner_notifications_{name}", about, value)
 
 
 async def get_metrics(request: Request) -> Response:

@@ -47,7 +47,7 @@ def describe(routes: list[Route]) -> dict[str, Any]:
     for route in routes:
         for method in sorted((route.methods or set()) - {"HEAD"}):
             summary = (inspect.getdoc(route.endpoint) or "").split("\n")[0]
-            paths.setdefault(route.path, {})[method.lower()] = _operation(route, summary)
+            paths.setdefault(route.path_format, {})[method.lower()] = _operation(route, summary)
     spec = schema()
     components = spec.pop("$defs", {})
     components |= {"Spec": spec, "Problem": _PROBLEM}
@@ -74,7 +74,7 @@ def _operation(route: Route, summary: str) -> dict[str, Any]:
             "2XX": {"description": "Done."},
         },
     }
-    names = [part[1:-1] for part in route.path.split("/") if part.startswith("{")]
+    names = [part[1:-1] for part in route.path_format.split("/") if part.startswith("{")]
     if names:
         operation["parameters"] = [
             {"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names

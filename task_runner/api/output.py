@@ -1,11 +1,15 @@
-"""GET …/output: a task's output as bytes or as server-sent events, from any offset."""
+"""GET …/output: a task's output as bytes or as server-sent events, from any offset.
+
+An offset always counts the bytes that were written, those in a gap included, and never those of a mark.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import base64
+import os
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,77 +17,131 @@ from pydantic_core import to_json
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from task_runner.api.follow import Follower, tail_offset
-from task_runner.api.params import flag, integer
+from task_runner.api.follow import Follower, Piece, Source, first_kept, tail_offset
+from task_runner.api.params import choice, flag, integer
+from task_runner.api.problem import problem
 from task_runner.api.streams import Streams
-from task_runner.errors import InvalidRequest, TaskRunnerError
+from task_runner.errors import InvalidRequest, NotFound, TaskRunnerError
+from task_runner.model.spec import OutputMode
+from task_runner.model.status import Gap
 from task_runner.service.task import Task
 from task_runner.service.tasks import TaskService
+
+#: what plain bytes show of a gap: a mark in its place, nothing, or they end before it
+GAPS = ("mark", "skip", "stop")
+#: a range is answered with so many bytes at most
+MOST = 16 * 1024 * 1024
 
 _RANGE = re.compile(r"bytes=([0-9]{1,18})-([0-9]{0,18})")
 
 
-@dataclass(frozen=True, slots=True)
+Found = AsyncIterator[Piece | Gap | None]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class _Wanted:
+    source: Source
     offset: int
-    end: int | None
+    #: the offset behind the last byte of a range
+    end: int | None = None
     follow: bool
-    attempt: int
+    gaps: str
     #: answer 206
-    partial: bool
+    partial: bool = False
 
 
 async def get_output(request: Request) -> Response:
-    """Query: offset, tail (lines), follow, attempt; or a Range header. Accept: text/event-stream for events."""
+    """Query: stream, offset, tail (lines), follow, attempt, gaps; or a Range header. Accept: text/event-stream."""
     service: TaskService = request.app.state.service
     streams: Streams = request.app.state.streams
     task: Task = service.get(request.path_params["task_id"])
     wanted = await _wanted(request, task)
-    follower = Follower(service, request.app.state.growth, streams.closing)
-    chunks = follower.read(task, wanted.attempt, wanted.offset, follow=wanted.follow)
+    await asyncio.to_thread(_require_kept, service, task, wanted.source)
+    found = Follower(service, request.app.state.growth, streams.closing).read(
+        task, wanted.source, wanted.offset, follow=wanted.follow
+    )
     if "text/event-stream" in request.headers.get("accept", ""):
-        return streams.response(request, _events(service, task.id, chunks), "text/event-stream")
+        return streams.response(request, _events(service, task.id, found), "text/event-stream")
     headers = {"Accept-Ranges": "bytes", "X-Output-Offset": str(wanted.offset)}
     if wanted.partial:
-        return await _partial(chunks, wanted, headers)
+        return await _partial(found, wanted, headers)
     if not wanted.follow:
-        return StreamingResponse(_bytes(chunks), 200, headers, "application/octet-stream")
-    return streams.response(request, _bytes(chunks), "application/octet-stream", headers)
+        return StreamingResponse(_bytes(found, wanted.gaps), 200, headers, "application/octet-stream")
+    return streams.response(request, _bytes(found, wanted.gaps), "application/octet-stream", headers)
 
 
 async def _wanted(request: Request, task: Task) -> _Wanted:
     query = request.query_params
     offset = integer(query, "offset", 0, low=0)
-    attempt = integer(query, "attempt", task.record.attempt, low=1, high=task.record.attempt)
     follow = flag(query, "follow")
-    if stream := query.get("stream"):
-        raise InvalidRequest.at("stream", f"there is no stream {stream[:40]!r}: stdout and stderr are one")
+    shown = choice(query, "gaps", GAPS) or "mark"
+    source = _source(request.app.state.service, task, query)
     if "tail" in query:
         lines = integer(query, "tail", 0, low=0)
-        path = request.app.state.service.environment.output_path(task.id, attempt)
-        offset = await asyncio.to_thread(tail_offset, path, lines)  # a long line is read from end to end
+        offset = await asyncio.to_thread(tail_offset, source, lines)  # a long line is read from end to end
     if "last-event-id" in request.headers:
         offset = integer({"Last-Event-ID": request.headers["last-event-id"]}, "Last-Event-ID", 0)
     if (match := _RANGE.fullmatch(request.headers.get("range", ""))) and not follow:
         start, end = int(match[1]), int(match[2]) + 1 if match[2] else None
-        return _Wanted(start, end, False, attempt, True)
-    return _Wanted(offset, None, follow, attempt, False)
+        return _Wanted(source=source, offset=start, end=end, follow=False, gaps="stop", partial=True)
+    if shown != "mark":
+        offset = first_kept(source, offset)
+    return _Wanted(source=source, offset=offset, follow=follow, gaps=shown)
 
 
-async def _bytes(chunks: AsyncIterator[tuple[int, bytes]]) -> AsyncIterator[bytes]:
-    async for _offset, chunk in chunks:
-        yield chunk
+def _source(service: TaskService, task: Task, query: Mapping[str, str]) -> Source:
+    """The stream that is asked for. Raises InvalidRequest."""
+    latest = task.record.attempt
+    attempt = integer(query, "attempt", latest, low=1, high=latest)
+    apart = task.spec.output_mode is OutputMode.SEPARATE
+    there_are = ("stdout", "stderr") if apart else ("output",)
+    stream = query.get("stream", there_are[0])
+    if stream not in there_are:
+        kept = "apart" if apart else "together"
+        allowed = " and ".join(there_are)
+        raise InvalidRequest.at("stream", f"no stream {stream[:40]!r}: this task keeps them {kept}, as {allowed}")
+    status = task.record.status if attempt == latest else None
+    told = (status.stderr if stream == "stderr" else status.output) if status else None
+    return Source(
+        attempt=attempt,
+        path=service.environment.output_path(task.id, attempt, stream),
+        limit=task.spec.max_output_bytes,
+        told=tuple((gap.offset, gap.offset + gap.bytes) for gap in told.gaps) if told else (),
+    )
 
 
-async def _partial(
-    chunks: AsyncIterator[tuple[int, bytes]], wanted: _Wanted, headers: dict[str, str]
-) -> Response:
-    """A range is answered whole: its length stands in front. At most 16 MiB; ask again for the rest."""
-    limit = 16 * 1024 * 1024
-    length = limit if wanted.end is None else min(limit, wanted.end - wanted.offset)
+def _require_kept(service: TaskService, task: Task, source: Source) -> None:
+    """Raises NotFound where an output was there and has been freed since."""
+    if not task.final or os.path.lexists(source.path):
+        return
+    latest = source.attempt == task.record.attempt
+    status = task.record.status if latest else service.environment.report(task.id, source.attempt)
+    told = (status.stderr if source.path.endswith("stderr.log") else status.output) if status else None
+    if told is not None and told.bytes:
+        quota = "the output of all tasks is more than output_quota_bytes, and that of the oldest is freed first"
+        raise NotFound(f"the output of this task, {told.bytes} bytes, is not kept any more: {quota}")
+
+
+async def _bytes(found: Found, shown: str) -> AsyncIterator[bytes]:
+    async for each in found:
+        if isinstance(each, Piece):
+            yield each.data
+        elif each is not None and shown == "mark":
+            yield b"\n[... %d bytes not kept ...]\n" % each.bytes
+        elif each is not None and shown == "stop":
+            return
+
+
+async def _partial(found: Found, wanted: _Wanted, headers: dict[str, str]) -> Response:
+    """A range is answered whole, as its length stands in front: so much of it as comes before a gap."""
+    length = MOST if wanted.end is None else min(MOST, wanted.end - wanted.offset)
     data = bytearray()
-    async for _offset, chunk in chunks:
-        data += chunk
+    async for each in found:
+        if isinstance(each, Gap) and not data:
+            return _in_gap(each)
+        if not isinstance(each, Piece):
+            break
+        data += each.data
         if len(data) >= length:
             break
     del data[max(length, 0) :]
@@ -93,10 +151,23 @@ async def _partial(
     return Response(bytes(data), 206, headers, "application/octet-stream")
 
 
-async def _events(service: TaskService, task_id: str, chunks: AsyncIterator[tuple[int, bytes]]) -> AsyncIterator[bytes]:
-    """Events `output`: id is the offset behind the chunk, to resume with Last-Event-ID. At the end, `end`."""
-    async for offset, chunk in chunks:
-        yield Streams.event("output", str(offset + len(chunk)), {"offset": offset, **_encoded(chunk)})
+def _in_gap(gap: Gap) -> Response:
+    behind = gap.offset + gap.bytes
+    refusal = problem(416, f"the bytes from {gap.offset} to {behind - 1} are not kept: ask from {behind} on")
+    refusal.headers["Content-Range"] = "bytes */*"
+    refusal.headers["X-Output-Offset"] = str(behind)
+    return refusal
+
+
+async def _events(service: TaskService, task_id: str, found: Found) -> AsyncIterator[bytes]:
+    """Events `output` and `gap`: the id is the offset behind it, to resume with Last-Event-ID. At the end, `end`."""
+    async for each in found:
+        if isinstance(each, Piece):
+            yield Streams.event("output", str(each.end), {"offset": each.offset, **_encoded(each.data)})
+        elif each is not None:
+            yield Streams.event("gap", str(each.offset + each.bytes), {"offset": each.offset, "bytes": each.bytes})
+        else:
+            yield b": alive\n\n"
     try:
         state = service.get(task_id).record.state.value
     except TaskRunnerError:

@@ -3,17 +3,37 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Generator
+from concurrent.futures import ThreadPoolExecutor
 from types import FrameType
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic_core import to_json
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from task_runner.errors import Unavailable
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+
+class BrokenOff(Exception):
+    """The rest of a stream cannot be sent: its connection is closed in the middle, which tells the receiver."""
+
+
+class _Stream(StreamingResponse):
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        except BrokenOff as error:
+            # a response that is left without its end makes the server close the connection
+            log.warning("%s: broken off: %s", scope["path"][:200], error)
 
 
 class Streams:
@@ -22,6 +42,8 @@ class Streams:
     def __init__(self, most: int) -> None:
         self._most = most
         self._open = 0
+        #: where files of tasks are read: a file system that hangs keeps these threads busy, and no others
+        self.readers = ThreadPoolExecutor(8, "files")
         #: set when the daemon is about to go: streams end, clients come back to the next daemon
         self.closing = asyncio.Event()
 
@@ -31,6 +53,7 @@ class Streams:
         content: AsyncIterator[bytes],
         media_type: str,
         headers: dict[str, str] | None = None,
+        status: int = 200,
     ) -> Response:
         """Answer with a stream. Raises Unavailable where there are too many."""
         if self._open >= self._most:
@@ -38,8 +61,8 @@ class Streams:
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no", **(headers or {})}
         if request.method == "HEAD":
             # the server would send nothing of the stream, and hold the connection until it ends
-            return Response(None, 200, headers, media_type)
-        return StreamingResponse(self._counted(content), 200, headers, media_type)
+            return Response(None, status, headers, media_type)
+        return _Stream(self._counted(content), status, headers, media_type)
 
     async def _counted(self, content: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         self._open += 1
@@ -48,6 +71,31 @@ class Streams:
                 yield part
         finally:
             self._open -= 1
+
+    async def in_thread(self, call: Callable[..., T], *arguments: Any) -> T:
+        """What a call returns that blocks for files."""
+        return await asyncio.get_running_loop().run_in_executor(self.readers, call, *arguments)
+
+    async def read(self, parts: Generator[bytes]) -> AsyncIterator[bytes]:
+        """What an iterator yields that blocks for files, each step in a thread; broken off when the daemon goes."""
+        loop = asyncio.get_running_loop()
+        step: asyncio.Future[bytes | None] | None = None
+        try:
+            while True:
+                step = loop.run_in_executor(self.readers, next, parts, None)
+                part = await asyncio.shield(step)
+                if part is None:
+                    return
+                if self.closing.is_set():
+                    raise BrokenOff("the daemon is stopping")
+                if part:
+                    yield part
+        finally:
+            # a reader that hung up: the step under way ends in its thread, and only then can the iterator be closed
+            if step is not None and not step.done():
+                step.add_done_callback(lambda _done: self.readers.submit(parts.close))
+            else:
+                self.readers.submit(parts.close)
 
     def close_on_signals(self) -> None:
         """End all streams when the server is told to go.

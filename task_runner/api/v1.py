@@ -13,7 +13,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from task_runner import __version__
-from task_runner.api import batches
+from task_runner.api import batches, explain, files, node, notifications, templates
 from task_runner.api.body import body_object, grace_of, idempotency_key, only, raw_body, signal_name_of, signal_of
 from task_runner.api.events import get_events
 from task_runner.api.metrics import get_metrics
@@ -212,24 +212,7 @@ async def delete_task(request: Request) -> Response:
     return json_response({"success": True})
 
 
-# -- the node
-
-
-async def get_node(request: Request) -> Response:
-    """GET /v1/node"""
-    return json_response({"version": __version__, **_service(request).node()})
-
-
-async def drain_node(request: Request) -> Response:
-    """POST /v1/node/drain"""
-    _service(request).drain(True)
-    return await get_node(request)
-
-
-async def undrain_node(request: Request) -> Response:
-    """POST /v1/node/undrain"""
-    _service(request).drain(False)
-    return await get_node(request)
+# -- what there is
 
 
 async def get_index(_request: Request) -> Response:
@@ -281,10 +264,12 @@ routes = [
     Route("/v1/tasks/{task_id}/input", give_input, methods=["POST"]),
     Route("/v1/tasks/{task_id}/attempts/{attempt}", get_attempt),
     Route("/v1/tasks/{task_id}/output", get_output),
+    *files.routes,
+    *explain.routes,
     Route("/v1/tasks/{task_id}/events", get_events),
     Route("/v1/events", get_events),
+    *notifications.routes,
     *batches.routes,
-    Route("/v1/node", get_node),
-    Route("/v1/node/drain", drain_node, methods=["POST"]),
-    Route("/v1/node/undrain", undrain_node, methods=["POST"]),
+    *templates.routes,
+    *node.routes,
 ]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from task_runner import __version__
 from task_runner.cli.check import Result
 from task_runner.client import ApiError, Client, ConnectionFailed, Node
+from task_runner.client.records import Template
 from task_runner.errors import TaskRunnerError
 
 UNIT = "task-runner.service"
@@ -21,6 +22,7 @@ def check_daemon(client: Client) -> Iterator[Result]:
         client.health()
         yield Result("daemon", "ok", f"answers at {client.url}")
         yield from node_results(client.node())
+        yield from template_results(client.templates())
     except ConnectionFailed as error:
         yield Result("daemon", "fail", str(error), "`task-runner serve` starts it")
     except ApiError as error:
@@ -49,6 +51,16 @@ def node_results(node: Node) -> Iterator[Result]:
         yield Result("stalled tasks", "warn", str(node["stalled"]), "`task-runner list --stalled` names them")
     if node["draining"]:
         yield Result("drained", "warn", "no task is started", "`task-runner undrain`")
+
+
+def template_results(templates: Sequence[Template]) -> Iterator[Result]:
+    """Those that cannot be used."""
+    for each in templates:
+        if each["error"] is not None:
+            remedy = "mend the file in templates_dir; it is read again by itself"
+            if each["origin"] == "store":
+                remedy = f"`task-runner template put {each['name']} FILE` replaces it"
+            yield Result(f"template {each['name']}", "warn", f"cannot be used: {each['error']}", remedy)
 
 
 def check_units() -> Iterator[Result]:

@@ -1,4 +1,4 @@
-"""`task-runner wait`, `stop`, `pause`, `resume`, `signal`, `retry`, `remove`."""
+"""`task-runner wait`, `stop`, `pause`, `resume`, `signal`, `retry`, `reschedule`, `remove`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from task_runner.cli import exitcode
 from task_runner.cli.describe import ending, receipt, word
 from task_runner.cli.edge import PATIENCE, Session, each, pass_session
 from task_runner.cli.output import emit, json_option, now
+from task_runner.cli.values import moment, reading
 from task_runner.client import Client, Task
 from task_runner.client.records import is_over
 
@@ -152,6 +153,21 @@ def retry(ctx: click.Context, session: Session, ids: tuple[str, ...], as_json: b
     """Run tasks that are over once more, each as a new attempt."""
     with session.client() as client:
         ctx.exit(_control(ids, client.retry, as_json, lambda task: f"attempt {task['attempt']}, {task['state']}"))
+
+
+@click.command()
+@click.argument("task_id", metavar="ID")
+@click.argument("at", metavar="TIME", callback=reading(moment))
+@json_option
+@pass_session
+def reschedule(session: Session, task_id: str, at: str | None, as_json: bool) -> None:
+    """Let a task that has not started run at another time.
+
+    TIME is now, +10m, 03:00, 2030-01-31T03:00 (local time, or with a zone), or seconds since 1970.
+    """
+    with session.client() as client:
+        task = client.reschedule(task_id, at)
+    _show(task, as_json, f"{word(task)}, to run at {task['executeAt']}" if task["state"] == "scheduled" else word(task))
 
 
 @click.command()

@@ -6,10 +6,10 @@ import shlex
 from collections.abc import Sequence
 from datetime import datetime
 
-from task_runner.cli.output import Cell, clean, duration, paint, seconds_between, size
+from task_runner.cli.output import Cell, clean, duration, seconds_between
 from task_runner.client.records import ProcessNote, Receipt, Task, is_over
 
-COLUMNS = ("ID", "STATE", "EXIT", "AGE", "RUNTIME", "TASK")
+COLUMNS = ("ID", "STATE", "EXIT", "AGE", "RUNTIME", "ENTITY", "TASK")
 
 _COLOURS = {
     "succeeded": "green",
@@ -24,6 +24,8 @@ _COLOURS = {
 _REASONS = {
     "stop": "stopped because it was asked for",
     "timeout": "stopped by its time limit",
+    "action timeout": "stopped by the time limit of an action",
+    "stalled": "stopped because it was silent",
     "leftovers": "the command had ended and left processes behind",
     "runner died": "its runner had died; the daemon cleared what it left",
 }
@@ -38,7 +40,12 @@ def word(task: Task) -> str:
 
 def coloured_word(task: Task) -> Cell:
     found = word(task)
-    return (found, "red" if found.endswith("!") else _COLOURS.get(found))
+    return (found, "red" if found.endswith("!") else colour(found))
+
+
+def colour(found: str) -> str | None:
+    """The colour of a state or an outcome."""
+    return _COLOURS.get(found)
 
 
 def row(task: Task, now: datetime) -> list[Cell]:
@@ -46,14 +53,25 @@ def row(task: Task, now: datetime) -> list[Cell]:
     ending = str(task["exitCode"]) if task["exitCode"] is not None else task["signal"] or "-"
     age = seconds_between(task["createdAt"], None, now)
     runtime = seconds_between(task["startedAt"], task["finishedAt"], now)
+    state, painted = coloured_word(task)
+    percent = None if is_over(task) or not task["progress"] else task["progress"]["percent"]
     return [
         (task["taskId"], None),
-        coloured_word(task),
+        (state if percent is None else f"{state} {percent:.0f}%", painted),
         (ending, None),
         (duration(age), None),
         (duration(runtime), None),
-        (title(task), None),
+        (clean(task["entity"] or "-"), None),
+        (_with_note(task), None),
     ]
+
+
+def _with_note(task: Task) -> str:
+    """What it is, and what there is to say of it now."""
+    again = None if task["attempt"] == 1 else f"attempt {task['attempt']}"
+    said = task["progress"] and not is_over(task) and task["progress"]["message"]
+    notes = [clean(note) for note in (again, task["pendingReason"], said) if note]
+    return title(task) + (f" [{'; '.join(notes)}]" if notes else "")
 
 
 def title(task: Task) -> str:
@@ -64,11 +82,12 @@ def title(task: Task) -> str:
 def command(task: Task) -> str:
     """What it runs, as a person would type it."""
     actions = task["spec"].get("actions") or [{}]
-    first = _action(actions[0])
+    first = action_command(actions[0])
     return first if len(actions) == 1 else f"{first} (and {len(actions) - 1} more)"
 
 
-def _action(action: dict[str, object]) -> str:
+def action_command(action: dict[str, object]) -> str:
+    """The same of one action."""
     parameters = action.get("parameters")
     if isinstance(parameters, dict) and isinstance(parameters.get("command"), list):
         return clean(shlex.join(str(part) for part in parameters["command"]))
@@ -116,46 +135,4 @@ def _processes(notes: Sequence[ProcessNote], count: int) -> str:
 def stall(task: Task) -> str | None:
     """Why it is called stalled."""
     found = task["stalled"]
-    if found is None:
-        return None
-    rest = ", ".join(f"{name} {value}" for name, value in found.items() if name != "reason" and value is not None)
-    return clean(f"{found.get('reason', 'stalled')}" + (f" ({rest})" if rest else ""))
-
-
-def details(task: Task, now: datetime) -> list[tuple[str, str]]:
-    """Everything a person may want to know, as names and values; what is not known is left out."""
-    found, colour = coloured_word(task)
-    usage, output = task["usage"] or {}, task["output"] or {}
-    given = task["receipt"]
-    lines: list[tuple[str, str | None]] = [
-        ("id", task["taskId"]),
-        ("name", task["name"] and clean(task["name"])),
-        ("state", task["state"] if not is_over(task) else f"{task['state']}, {paint(found, colour)}"),
-        ("exit code", None if task["exitCode"] is None else str(task["exitCode"])),
-        ("signal", task["signal"]),
-        ("waits for", task["pendingReason"] and clean(task["pendingReason"])),
-        ("stalled", stall(task)),
-        ("error", task["error"] and clean(task["error"])),
-        ("attempt", str(task["attempt"]) if task["attempt"] != 1 else None),
-        ("created", task["createdAt"]),
-        ("started", task["startedAt"]),
-        ("finished", task["finishedAt"]),
-        ("runtime", duration(seconds_between(task["startedAt"], task["finishedAt"], now))),
-        ("CPU time", duration(usage["cpuSeconds"]) if usage.get("cpuSeconds") is not None else None),
-        ("memory", size(usage["maxRssBytes"]) if usage.get("maxRssBytes") is not None else None),
-        ("output", size(output["bytes"]) if output.get("bytes") is not None else None),
-        ("stop", receipt(given) if given else None),
-        ("tags", clean(", ".join(f"{key}={value}" for key, value in task["tags"].items())) or None),
-        ("origin", task["origin"] and clean(task["origin"])),
-        *(_action_line(task, index, each) for index, each in enumerate(task["spec"].get("actions") or [])),
-    ]
-    return [(name, value) for name, value in lines if value]
-
-
-def _action_line(task: Task, index: int, action: dict[str, object]) -> tuple[str, str]:
-    text = _action(action)
-    happened = task["actions"][index] if index < len(task["actions"]) else None
-    if happened is not None and len(task["spec"]["actions"]) > 1:
-        ended = happened["exitCode"] if happened["exitCode"] is not None else happened["signal"]
-        text += f"   [{happened['state']}{'' if ended is None else f', {ended}'}]"
-    return (f"action {index}", text)
+    return found and clean(f"{found['reason']} (since {found['since']})")

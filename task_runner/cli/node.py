@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
-
 import click
 
+from task_runner.cli import exitcode
 from task_runner.cli.edge import PATIENCE, Session, pass_session
 from task_runner.cli.output import clean, emit, json_option
+from task_runner.cli.values import reading, some_duration
 from task_runner.client import Node
 
 #: states of tasks that a drained daemon does not start
@@ -29,6 +29,7 @@ def node(session: Session, as_json: bool) -> None:
         ("daemon", f"{client.url}, version {found['version']}"),
         ("ready", "yes" if found["ready"] else "not yet: it is examining the tasks of its predecessor"),
         ("starts tasks", "no (drained)" if found["draining"] else "yes"),
+        ("drained at", found["drainedAt"] or "-"),
         (
             "tasks",
             ", ".join(f"{count} {state}" for state, count in found["states"].items() if count) or "none",
@@ -44,21 +45,29 @@ def node(session: Session, as_json: bool) -> None:
 
 
 @click.command()
-@click.option("--wait", is_flag=True, help="Return when no task runs any more.")
+@click.option("--wait", "patient", is_flag=True, help="Return when no task runs any more.")
+@click.option(
+    "--timeout",
+    callback=reading(some_duration),
+    metavar="SECONDS",
+    help="Wait so long at most, then end with exit code 124; also 10m, 2h. With --wait.",
+)
 @json_option
 @pass_session
-def drain(session: Session, wait: bool, as_json: bool) -> None:
-    """Start no more tasks. Those that run go on; new ones are accepted and wait."""
-    with session.client(patience=PATIENCE if wait else 2.0) as client:
+@click.pass_context
+def drain(ctx: click.Context, session: Session, patient: bool, timeout: float | None, as_json: bool) -> None:
+    """Start no more tasks, also after a restart of the daemon. Those that run go on; new ones are accepted and wait."""
+    if timeout is not None and not patient:
+        raise click.UsageError("--timeout needs --wait")
+    with session.client(patience=PATIENCE if patient else 2.0) as client:
         found = client.drain()
-        while wait and _active(found):
-            time.sleep(0.5)
-            found = client.node()
+        if patient:
+            found = client.wait_empty(timeout)
     if as_json:
         emit(found)
     else:
-        left = _active(found)
-        click.echo(f"drained: no task is started any more; {left or 'none'} still active")
+        click.echo(f"drained: no task is started any more; {_active(found) or 'none'} still active")
+    ctx.exit(exitcode.TIMED_OUT if patient and not found["empty"] else exitcode.OK)
 
 
 @click.command()

@@ -1,4 +1,4 @@
-"""`task-runner submit`, `list`, `show`, `logs`."""
+"""`task-runner submit`, `list`, `show`, `attempt`, `logs`."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ from typing import Any, BinaryIO
 import click
 
 from task_runner.cli import exitcode
-from task_runner.cli.describe import COLUMNS, details, ending, row
+from task_runner.cli.describe import COLUMNS, ending, row
+from task_runner.cli.details import attempt_details, details
 from task_runner.cli.edge import PATIENCE, Session, pass_session
 from task_runner.cli.output import emit, emit_array, json_option, now, say, table
+from task_runner.cli.terms import merged, term_options, terms
 from task_runner.client import Client, Task
 from task_runner.errors import InvalidRequest
 from task_runner.model.state import Outcome, State
@@ -28,12 +30,25 @@ PAGE = 1000
 @click.argument("file", type=click.File("rb"))
 @click.option("--wait", "patient", is_flag=True, help="Return when it is over; exit code 1 if it did not succeed.")
 @click.option("--key", metavar="KEY", help="Idempotency key: the same key gives the same task. [random]")
+@term_options
 @json_option
 @pass_session
 @click.pass_context
-def submit(ctx: click.Context, session: Session, file: BinaryIO, patient: bool, key: str | None, as_json: bool) -> None:
-    """Hand in the task that FILE describes (JSON; - is standard input), and print its id."""
-    body = _read_spec(file)
+def submit(
+    ctx: click.Context,
+    session: Session,
+    /,
+    file: BinaryIO,
+    patient: bool,
+    key: str | None,
+    as_json: bool,
+    **given: Any,
+) -> None:
+    """Hand in the task that FILE describes (JSON; - is standard input), and print its id.
+
+    Options add to the lists and objects in FILE, and take the place of everything else there.
+    """
+    body = merged(_read_spec(file), terms(given))
     with session.client(patience=PATIENCE if patient else 2.0) as client:
         task = client.submit(body, key or secrets.token_hex(16))
         if not patient:
@@ -48,14 +63,18 @@ def submit(ctx: click.Context, session: Session, file: BinaryIO, patient: bool, 
 
 
 def _read_spec(file: BinaryIO) -> dict[str, Any]:
-    name = getattr(file, "name", "the file")
-    try:
-        body = json.loads(file.read())
-    except (ValueError, RecursionError) as error:
-        raise InvalidRequest(f"{name} is not JSON: {error}") from None
+    body = read_json(file)
     if not isinstance(body, dict):
-        raise InvalidRequest(f"{name}: a task is a JSON object")
+        raise InvalidRequest(f"{file.name}: a task is a JSON object")
     return body
+
+
+def read_json(file: BinaryIO) -> Any:
+    """The JSON value in a file. Raises InvalidRequest, which names the file."""
+    try:
+        return json.loads(file.read())
+    except (ValueError, RecursionError) as error:
+        raise InvalidRequest(f"{file.name} is not JSON: {error}") from None
 
 
 def _words(
@@ -67,6 +86,8 @@ def _words(
 @click.command("list")
 @click.option("--state", "-s", multiple=True, type=_words(State), help="Only in this state; again for more.")
 @click.option("--outcome", "-o", multiple=True, type=_words(Outcome), help="Only ended so; again for more.")
+@click.option("--batch", "-b", metavar="ID", help="Only of this batch.")
+@click.option("--entity", "-e", metavar="NAME", help="Only of this entity.")
 @click.option("--tag", "-t", multiple=True, metavar="KEY=VALUE", help="Only with this tag; again: with all.")
 @click.option("--stalled", is_flag=True, help="Only stalled ones.")
 @click.option("--query", "-q", "text", metavar="TEXT", help="Only where this text occurs.")
@@ -78,6 +99,8 @@ def list_tasks(
     session: Session,
     state: tuple[str, ...],
     outcome: tuple[str, ...],
+    batch: str | None,
+    entity: str | None,
     tag: tuple[str, ...],
     stalled: bool,
     text: str | None,
@@ -89,6 +112,8 @@ def list_tasks(
     filters: dict[str, Any] = {
         "state": ",".join(state) or None,
         "outcome": ",".join(outcome) or None,
+        "batch": batch,
+        "entity": entity,
         "tag": tag,
         "stalled": stalled or None,
         "q": text,
@@ -126,7 +151,23 @@ def show(session: Session, task_id: str, as_json: bool) -> None:
         emit(task)
         return
     for name, value in details(task, now()):
-        click.echo(f"{name:<11}{value}")
+        click.echo(f"{name:<13}{value}")
+
+
+@click.command()
+@click.argument("task_id", metavar="ID")
+@click.argument("number", metavar="N", type=click.IntRange(min=1))
+@json_option
+@pass_session
+def attempt(session: Session, task_id: str, number: int, as_json: bool) -> None:
+    """Show how attempt N of a task went: the status that its runner wrote."""
+    with session.client() as client:
+        found = client.attempt(task_id, number)
+    if as_json:
+        emit(found)
+        return
+    for name, value in attempt_details(found, now()):
+        click.echo(f"{name:<13}{value}")
 
 
 @click.command()
@@ -134,9 +175,20 @@ def show(session: Session, task_id: str, as_json: bool) -> None:
 @click.option("--follow", "-f", is_flag=True, help="Go on to the end of the task.")
 @click.option("--tail", "-n", type=click.IntRange(min=0), metavar="LINES", help="Begin with the last lines.")
 @click.option("--offset", type=click.IntRange(min=0), metavar="BYTES", help="Begin at this byte.")
+@click.option("--attempt", "-a", type=click.IntRange(min=1), metavar="N", help="Of this attempt. [the latest]")
+@click.option("--stream", type=click.Choice(["stdout", "stderr"]), help="Where they are kept apart. [stdout]")
 @json_option
 @pass_session
-def logs(session: Session, task_id: str, follow: bool, tail: int | None, offset: int | None, as_json: bool) -> None:
+def logs(
+    session: Session,
+    task_id: str,
+    follow: bool,
+    tail: int | None,
+    offset: int | None,
+    attempt: int | None,
+    stream: str | None,
+    as_json: bool,
+) -> None:
     """Print a task's output, byte by byte as the command wrote it.
 
     With --json, a line for each piece: {"text": …}, or {"base64": …} where it is not UTF-8.
@@ -144,7 +196,7 @@ def logs(session: Session, task_id: str, follow: bool, tail: int | None, offset:
     if tail is not None and offset is not None:
         raise click.UsageError("--tail and --offset exclude each other")
     with session.client(patience=PATIENCE) as client:
-        for chunk in client.iter_output(task_id, offset or 0, follow, tail):
+        for chunk in client.iter_output(task_id, offset or 0, follow, tail, attempt=attempt, stream=stream):
             if as_json:
                 emit(_encoded(chunk))
             else:

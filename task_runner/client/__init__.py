@@ -16,6 +16,8 @@ from __future__ import annotations
 from task_runner.client.client import Client
 from task_runner.client.discovery import Address, find
 from task_runner.client.errors import ApiError, ConnectionFailed
-from task_runner.client.records import Node, Task
+from task_runner.client.records import Attempt, Batch, BatchResult, Node, Task
 
-__all__ = ["Address", "ApiError", "Client", "ConnectionFailed", "Node", "Task", "find"]
+__all__ = [
+    "Address", "ApiError", "Attempt", "Batch", "BatchResult", "Client", "ConnectionFailed", "Node", "Task", "find",
+]

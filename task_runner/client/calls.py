@@ -26,6 +26,8 @@ class Call:
     query: list[tuple[str, str]] = field(default_factory=list)
     #: sent as JSON; None: no body at all
     body: Mapping[str, Any] | None = None
+    #: sent as it is
+    content: bytes | None = None
     headers: dict[str, str] = field(default_factory=dict)
     #: may be sent again when it is not known whether it arrived
     repeatable: bool = True
@@ -62,10 +64,7 @@ def following(link: str) -> Call:
 
 
 def stop(task_id: str, signal: str | None, grace: float | None, wait: float | None) -> Call:
-    wishes = {"signal": signal, "graceSeconds": grace}
-    body = {name: value for name, value in wishes.items() if value is not None}
-    query = [] if wait is None else [("wait", f"{wait:g}")]
-    return _act(task_id, "stop", body or None, query=query, timeout=PROMPT + (wait or 0))
+    return _stop(_path(task_id), signal, grace, wait)
 
 
 def pause(task_id: str) -> Call:
@@ -84,18 +83,125 @@ def retry(task_id: str) -> Call:
     return _act(task_id, "retry", repeatable=False)
 
 
+def notifications(task_id: str) -> Call:
+    return Call(method="GET", path=f"{_path(task_id)}/notifications")
+
+
+def redeliver(task_id: str, n: int) -> Call:
+    return _act(task_id, f"notifications/{n:d}/redeliver")
+
+
+def secrets() -> Call:
+    return Call(method="GET", path="/v1/secrets")
+
+
+def reschedule(task_id: str, at: float | str | None) -> Call:
+    return Call(method="PATCH", path=_path(task_id), body={"executeAt": at})
+
+
+def send_input(task_id: str, data: bytes, offset: int | None, end: bool) -> Call:
+    query = [] if offset is None else [("offset", str(offset))]
+    if end:
+        query.append(("end", "true"))
+    return Call(
+        method="POST",
+        path=f"{_path(task_id)}/input",
+        query=query,
+        content=data,
+        headers={"Content-Type": "application/octet-stream"},
+        repeatable=offset is not None,
+    )
+
+
+def attempt(task_id: str, number: int) -> Call:
+    return Call(method="GET", path=f"{_path(task_id)}/attempts/{number:d}")
+
+
 def delete(task_id: str) -> Call:
     return Call(method="DELETE", path=_path(task_id), repeatable=False)
 
 
-def output(task_id: str, *, offset: int, tail: int | None, attempt: int, follow: bool, timeout: float) -> Call:
+def output(
+    task_id: str,
+    *,
+    offset: int,
+    tail: int | None,
+    attempt: int,
+    follow: bool,
+    timeout: float,
+    stream: str | None = None,
+    gaps: str | None = None,
+) -> Call:
     start = ("offset", str(offset)) if tail is None else ("tail", str(tail))
     query = [start, ("attempt", str(attempt)), ("follow", "true" if follow else "false")]
+    query += [(name, value) for name, value in (("stream", stream), ("gaps", gaps)) if value is not None]
     return Call(method="GET", path=f"{_path(task_id)}/output", query=query, timeout=timeout)
 
 
-def node() -> Call:
-    return Call(method="GET", path="/v1/node")
+def submit_batch(body: Mapping[str, Any], key: str | None) -> Call:
+    headers = {} if key is None else {"Idempotency-Key": key}
+    return Call(method="POST", path="/v1/batches", body=body, headers=headers, repeatable=key is not None)
+
+
+def batch(batch_id: str, wait: float | None) -> Call:
+    query = [] if wait is None else [("wait", f"{wait:g}")]
+    return Call(method="GET", path=_batch_path(batch_id), query=query, timeout=PROMPT + (wait or 0))
+
+
+def batches(limit: int | None) -> Call:
+    return Call(method="GET", path="/v1/batches", query=[] if limit is None else [("limit", str(limit))])
+
+
+def batch_results(batch_id: str) -> Call:
+    return Call(method="GET", path=f"{_batch_path(batch_id)}/results")
+
+
+def stop_batch(batch_id: str, signal: str | None, grace: float | None, wait: float | None) -> Call:
+    return _stop(_batch_path(batch_id), signal, grace, wait)
+
+
+def hold_batch(batch_id: str, paused: bool) -> Call:
+    return Call(method="POST", path=f"{_batch_path(batch_id)}/{'pause' if paused else 'resume'}")
+
+
+def files(task_id: str, path: bytes, *, recursive: bool) -> Call:
+    query = [("list", "true"), *([("recursive", "true")] if recursive else [])]
+    return Call(method="GET", path=_files(task_id, path), query=query)
+
+
+def file(task_id: str, path: bytes, offset: int, tag: str | None) -> Call:
+    """``tag``: what has come before ``offset`` is of the file that this ETag names."""
+    headers = {} if tag is None else {"Range": f"bytes={offset}-", "If-Range": tag}
+    return Call(method="GET", path=_files(task_id, path), headers=headers)
+
+
+def archive(task_id: str, path: bytes, kind: str) -> Call:
+    return Call(method="GET", path=_files(task_id, path), query=[("archive", kind)])
+
+
+def explain(task_id: str) -> Call:
+    return Call(method="GET", path=f"{_path(task_id)}/explain")
+
+
+def templates() -> Call:
+    return Call(method="GET", path="/v1/templates")
+
+
+def template(name: str) -> Call:
+    return Call(method="GET", path=_template_path(name))
+
+
+def put_template(name: str, body: Mapping[str, Any]) -> Call:
+    return Call(method="PUT", path=_template_path(name), body=body)
+
+
+def delete_template(name: str) -> Call:
+    return Call(method="DELETE", path=_template_path(name), repeatable=False)
+
+
+def node(wait: float | None = None) -> Call:
+    query = [] if wait is None else [("wait", f"{wait:g}")]
+    return Call(method="GET", path="/v1/node", query=query, timeout=PROMPT + (wait or 0))
 
 
 def drain(draining: bool) -> Call:
@@ -107,19 +213,37 @@ def health() -> Call:
 
 
 def _path(task_id: str) -> str:
-    if not task_id.strip("."):
-        raise InvalidRequest.at("id", f"{task_id!r} is not the id of a task")
-    return f"/v1/tasks/{quote(task_id, safe='')}"
+    return f"/v1/tasks/{_quoted(task_id, 'task')}"
 
 
-def _act(
-    task_id: str,
-    verb: str,
-    body: Mapping[str, Any] | None = None,
-    *,
-    query: list[tuple[str, str]] | None = None,
-    repeatable: bool = True,
-    timeout: float = PROMPT,
-) -> Call:
-    path = f"{_path(task_id)}/{verb}"
-    return Call(method="POST", path=path, query=query or [], body=body, repeatable=repeatable, timeout=timeout)
+def _template_path(name: str) -> str:
+    return f"/v1/templates/{_quoted(name, 'template')}"
+
+
+def _batch_path(batch_id: str) -> str:
+    return f"/v1/batches/{_quoted(batch_id, 'batch')}"
+
+
+def _quoted(name: str, kind: str) -> str:
+    if not name.strip("."):
+        raise InvalidRequest.at("id", f"{name!r} is not the id of a {kind}")
+    return quote(name, safe="")
+
+
+def _files(task_id: str, path: bytes) -> str:
+    parts = [quote(part, safe="") for part in path.split(b"/") if part not in (b"", b".")]
+    if ".." in parts:
+        raise InvalidRequest.at("path", "'..' leads out of the working directory")
+    return "/".join([f"{_path(task_id)}/files", *parts])
+
+
+def _act(task_id: str, verb: str, body: Mapping[str, Any] | None = None, *, repeatable: bool = True) -> Call:
+    return Call(method="POST", path=f"{_path(task_id)}/{verb}", body=body, repeatable=repeatable)
+
+
+def _stop(path: str, signal: str | None, grace: float | None, wait: float | None) -> Call:
+    wishes = {"signal": signal, "graceSeconds": grace}
+    body = {name: value for name, value in wishes.items() if value is not None}
+    query = [] if wait is None else [("wait", f"{wait:g}")]
+    timeout = PROMPT + (wait or 0)
+    return Call(method="POST", path=f"{path}/stop", query=query, body=body or None, timeout=timeout)

@@ -103,7 +103,13 @@ class Connection:
         query = tuple(call.query) or None
         try:
             return self._http.build_request(
-                call.method, call.path, params=query, json=call.body, headers=call.headers, timeout=timeout
+                call.method,
+                call.path,
+                params=query,
+                json=call.body,
+                content=call.content,
+                headers=call.headers,
+                timeout=timeout,
             )
         except (ValueError, httpx.InvalidURL) as error:  # not Unicode, not a finite number
             raise InvalidRequest(f"this cannot be sent: {error}") from None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 from task_runner.model.state import FINAL
 
@@ -37,12 +37,88 @@ class ActionStatus(TypedDict):
     index: int
     machine: str
     name: str | None
+    #: one of those that run at the end, whatever happened
+    cleanup: bool
     state: str
+    outcome: str | None
+    #: how often it has been started
+    tries: int
     exitCode: int | None
     signal: str | None
     error: str | None
     startedAt: str | None
     finishedAt: str | None
+    usage: dict[str, Any] | None
+    #: where in the task's output its own begins and ends
+    outputStart: int | None
+    outputEnd: int | None
+    stderrStart: int | None
+    stderrEnd: int | None
+
+
+class Gap(TypedDict):
+    """Bytes that were written and are not kept."""
+
+    offset: int
+    bytes: int
+
+
+class Output(TypedDict):
+    """What has been written, gaps included."""
+
+    bytes: int
+    writtenAt: str | None
+    sha256: str | None
+    gaps: list[Gap]
+
+
+class Progress(TypedDict):
+    """What a command last said of how far it is."""
+
+    at: str
+    percent: float | None
+    message: str | None
+
+
+class Stalled(TypedDict):
+    """Why a live task is called stalled, and since when."""
+
+    reason: str
+    since: str
+
+
+class PastAttempt(TypedDict):
+    """How an earlier attempt ended."""
+
+    attempt: int
+    state: str
+    outcome: str | None
+    exitCode: int | None
+    signal: str | None
+    error: str | None
+    startedAt: str | None
+    finishedAt: str | None
+
+
+class Attempt(TypedDict):
+    """The status of one attempt, as its runner wrote it."""
+
+    taskId: str
+    attempt: int
+    state: str
+    outcome: str | None
+    exitCode: int | None
+    signal: str | None
+    error: str | None
+    currentActionIdx: int
+    actions: list[ActionStatus]
+    startedAt: str | None
+    finishedAt: str | None
+    usage: dict[str, Any] | None
+    output: Output | None
+    stderr: Output | None
+    progress: Progress | None
+    receipt: Receipt | None
 
 
 class Task(TypedDict):
@@ -53,23 +129,123 @@ class Task(TypedDict):
     outcome: str | None
     exitCode: int | None
     signal: str | None
-    stalled: dict[str, Any] | None
+    stalled: Stalled | None
     pendingReason: str | None
     currentActionIdx: int
     actions: list[ActionStatus]
     attempt: int
+    attempts: list[PastAttempt]
+    progress: Progress | None
     createdAt: str
+    executeAt: str | None
     startedAt: str | None
     finishedAt: str | None
+    retryAt: str | None
+    lastActivityAt: str | None
+    pausedAt: str | None
+    pausedSeconds: float | None
     usage: dict[str, Any] | None
-    output: dict[str, Any] | None
+    output: Output | None
+    stderr: Output | None
+    gpus: list[int]
+    inputBytes: int | None
     receipt: Receipt | None
     error: str | None
+    damage: str | None
+    stopRequested: dict[str, Any] | None
     origin: str | None
     name: str | None
+    template: str | None
+    batch: str | None
+    entity: str | None
+    priority: int
     tags: dict[str, str]
     metadata: dict[str, Any] | None
     spec: dict[str, Any]
+
+
+class Batch(TypedDict):
+    """Tasks that were accepted together."""
+
+    batchId: str
+    name: str | None
+    createdAt: str
+    finishedAt: str | None
+    paused: bool
+    numTasks: int
+    numTasksOk: int
+    numTasksFailed: int
+    numTasksCancelled: int
+    #: how many of those that are not over are in which state
+    states: dict[str, int]
+    tags: dict[str, str]
+    metadata: dict[str, Any] | None
+    #: their ids; only in the answer to the request that made it
+    tasks: NotRequired[list[str]]
+
+
+class BatchResult(TypedDict):
+    """What became of one task of a batch."""
+
+    taskId: str
+    name: str | None
+    entity: str | None
+    state: str
+    outcome: str | None
+    exitCode: int | None
+    signal: str | None
+    error: str | None
+    attempt: int
+    startedAt: str | None
+    finishedAt: str | None
+
+
+class FileEntry(TypedDict):
+    """A file, a directory or a link in a task's working directory."""
+
+    #: from the working directory; the same in base64 where it is not UTF-8
+    path: str | None
+    pathBase64: str | None
+    #: where it is fetched
+    href: str
+    kind: str | None
+    bytes: int | None
+    modifiedAt: str | None
+    mode: str | None
+    #: of a link
+    target: str | None
+    targetBase64: str | None
+    #: why nothing more is known
+    error: str | None
+
+
+class Notification(TypedDict):
+    """Something that a webhook was to be told."""
+
+    n: int
+    id: str
+    type: str
+    at: str
+    hook: int
+    url: str
+    state: str
+    tries: int
+    nextAt: str | None
+    deliveredAt: str | None
+    lastStatus: int | None
+    lastError: str | None
+
+
+class Template(TypedDict):
+    """A template. ``error`` says why it cannot be used."""
+
+    name: str
+    origin: str
+    updatedAt: str
+    description: str | None
+    parameters: dict[str, dict[str, Any]]
+    task: dict[str, Any] | None
+    error: str | None
 
 
 class Storage(TypedDict):
@@ -87,6 +263,8 @@ class Node(TypedDict):
     stalled: int
     maxRunning: int | None
     draining: bool
+    drainedAt: str | None
+    empty: bool
     ready: bool
     storage: Storage
     storeSetAside: str | None

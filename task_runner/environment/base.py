@@ -10,9 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from task_runner.lib.portrait import Portrait
 from task_runner.model.grant import Grant
 from task_runner.model.status import Heartbeat, Identity, Receipt, Status
 
+#: a variable of the daemon that begins so holds a secret: no process that it starts inherits it
+SECRET_VARIABLE = "TASK_RUNNER_SECRET_"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Launch:
@@ -104,6 +107,7 @@ class Environment(Protocol):
         """Keep bytes for the standard input of a task, and have the runner pass them on.
 
         ``offset`` says how many came before, by the sender's count; None: whatever came. ``end``: these are the last.
+        With ``offset`` the last bytes may be sent again, by who does not know whether they arrived: they count once.
         Returns how many bytes there are by now; None if there is no runner. Blocks for a write to a local file.
         Raises Conflict where the input has ended, or where ``offset`` is not what came before; StorageFull.
         """
@@ -123,5 +127,18 @@ class Environment(Protocol):
     def work_path(self, task_id: str) -> str:
         """The working directory of a task, which all its attempts share; it need not exist yet."""
 
+    def tree(self, task_id: str, attempt: int, most: int) -> tuple[list[Portrait], int]:
+        """The live processes of an attempt, the runner first, parents before children; at most ``most`` of them, and
+        how many there are. Where the runner is dead: what it left. Reads /proc, which may take a moment."""
+
     def known(self) -> list[str]:
         """The tasks that this environment has files of."""
+
+    def disk_use(self, task_id: str) -> int:
+        """Bytes on the disk that all files of a task take. May take long."""
+
+    def output_use(self, task_id: str, attempts: int) -> int:
+        """Bytes on the disk that the output of a task's first attempts takes."""
+
+    def drop_output(self, task_id: str, attempts: int) -> None:
+        """Remove the output of a task's first attempts; none of them runs. Raises OSError."""

@@ -12,8 +12,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from task_runner.environment.base import Launch, Refusal, Sighting
+from task_runner.errors import Conflict
 from task_runner.lib import signals
 from task_runner.lib.clock import Clock, stamp
+from task_runner.lib.portrait import Portrait
 from task_runner.model.state import Outcome, State
 from task_runner.model.status import ActionStatus, Heartbeat, Identity, Receipt, Status
 
@@ -24,6 +26,8 @@ class _Attempt:
     alive: bool = False
     void: bool = False
     input: bytes = b""
+    input_ended: bool = False
+    gpus: tuple[int, ...] = ()
 
 
 @dataclass(slots=True)
@@ -39,6 +43,8 @@ class MemoryEnvironment:
     launches: list[Launch] = field(default_factory=list)
     #: tasks whose status was brought to stable storage by hand
     made_durable: list[str] = field(default_factory=list)
+    #: what the output of an attempt takes
+    output_bytes: dict[tuple[str, int], int] = field(default_factory=dict)
     _attempts: dict[tuple[str, int], _Attempt] = field(default_factory=dict)
     _on_news: Callable[[str], None] = lambda _task_id: None
     _on_refusal: Callable[[Refusal], None] = lambda _refusal: None
@@ -78,7 +84,8 @@ class MemoryEnvironment:
             started_at=stamp(self.clock.time()),
             heartbeat=Heartbeat(at=stamp(self.clock.time()), monotonic=self.clock.monotonic()),
         )
-        self._attempts[key] = _Attempt(status, alive=True)
+        gpus = tuple(launch.grant.gpus) if launch.grant else ()
+        self._attempts[key] = _Attempt(status, alive=True, gpus=gpus)
         program = ((action.get("parameters") or {}).get("command") or [""])[0]
         if program in ("true", "false"):
             self.finish(launch.task_id, launch.attempt, exit_code=int(program == "false"))
@@ -119,6 +126,7 @@ class MemoryEnvironment:
             heartbeat=status.heartbeat if status else None,
             status=status,
             process_state="S" if entry.alive else None,
+            gpus=entry.gpus,
         )
 
     def report(self, task_id: str, attempt: int) -> Status | None:
@@ -157,10 +165,16 @@ class MemoryEnvironment:
         )
 
     def feed(self, task_id: str, attempt: int, data: bytes, offset: int | None, end: bool) -> int | None:
-        del offset, end
         entry = self._attempts.get((task_id, attempt))
         if entry is None or not entry.alive:
             return None
+        if offset is not None and entry.input[offset:] == data and (entry.input_ended or not end):
+            return len(entry.input)
+        if entry.input_ended:
+            raise Conflict("the input has ended")
+        if offset not in (None, len(entry.input)):
+            raise Conflict(f"{len(entry.input)} bytes of input have come so far, not {offset}")
+        entry.input_ended = end
         entry.input += data
         return len(entry.input)
 
@@ -194,6 +208,25 @@ class MemoryEnvironment:
 
     def work_path(self, task_id: str) -> str:
         return f"/nonexistent/{task_id}/work"
+
+    def disk_use(self, task_id: str) -> int:
+        return sum(size for (each, _attempt), size in self.output_bytes.items() if each == task_id)
+
+    def output_use(self, task_id: str, attempts: int) -> int:
+        return sum(self.output_bytes.get((task_id, attempt), 0) for attempt in range(1, attempts + 1))
+
+    def drop_output(self, task_id: str, attempts: int) -> None:
+        for attempt in range(1, attempts + 1):
+            self.output_bytes.pop((task_id, attempt), None)
+
+    def tree(self, task_id: str, attempt: int, most: int) -> tuple[list[Portrait], int]:
+        entry = self._attempts.get((task_id, attempt))
+        if entry is None or not entry.alive or entry.status is None:
+            return [], 0
+        pid = entry.status.runner.pid
+        runner = Portrait(pid=pid, ppid=1, name="runner", command="runner", state="S")
+        command = Portrait(pid=pid + 1, ppid=pid, name="command", command="command", state="S")
+        return [runner, command][:most], 2
 
     def known(self) -> list[str]:
         return list(dict.fromkeys(task_id for task_id, _attempt in self._attempts))

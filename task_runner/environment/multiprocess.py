@@ -11,16 +11,17 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from signal import SIGCONT, SIGKILL
 from typing import cast
 
-from task_runner.environment.base import Launch, Refusal, Sighting
+from task_runner.environment.base import SECRET_VARIABLE, Launch, Refusal, Sighting
 from task_runner.errors import Damaged
-from task_runner.lib import lock, process, signals, statusfile, stop
+from task_runner.lib import diskuse, failpoint, inputspool, lock, process, secretfiles, signals, statusfile, stop
 from task_runner.lib.clock import SystemClock, boot_id
 from task_runner.lib.doorbell import Doorbell
 from task_runner.lib.lock import Probe
+from task_runner.lib.portrait import Portrait, portray
 from task_runner.lib.request import encode_request
 from task_runner.lib.statedir import StateDirectory
 from task_runner.lib.taskdir import AttemptDirectory, open_regular, set_aside, write_control
@@ -37,9 +38,17 @@ RESTART_PAUSE = 0.1
 class MultiprocessEnvironment:
     """Runs attempts as processes of this machine. See environment/base.py for what each method promises."""
 
-    def __init__(self, state: StateDirectory, *, heartbeat_seconds: float = 10.0) -> None:
+    def __init__(
+        self, state: StateDirectory, *, heartbeat_seconds: float = 10.0, host_files: Sequence[str] = ()
+    ) -> None:
+        """``host_files``: the directories below which tasks may have files of this machine read."""
         self._state = state
-        options = {"bell": state.bell, "heartbeatSeconds": heartbeat_seconds, "locks": state.locks}
+        options = {
+            "bell": state.bell,
+            "heartbeatSeconds": heartbeat_seconds,
+            "locks": state.locks,
+            "hostFiles": list(host_files),
+        }
         self._options = json.dumps(options).encode()
         self._watched: dict[str, tuple[int, int]] = {}  # task id: pid of its runner, pidfd
         self._launcher: _Launcher | None = None
@@ -79,8 +88,9 @@ class MultiprocessEnvironment:
     def launch(self, launch: Launch) -> None:
         assert self._launcher is not None
         path = self._state.tasks.attempt(launch.task_id, 1).task
+        spec = launch.spec.encode()
         self._launcher.send(
-            encode_request(launch.task_id, launch.attempt, path, launch.spec.encode(), self._options)
+            encode_request(launch.task_id, launch.attempt, path, spec, self._options, launch.grant)
         )
 
     def recall(self, task_id: str, attempt: int) -> bool:
@@ -112,7 +122,11 @@ class MultiprocessEnvironment:
             status=status,
             damage=damage or probe.damage,
             process_state=process_state,
+            gpus=probe.gpus or tuple(status.gpus if status else ()),
         )
+
+    def report(self, task_id: str, attempt: int) -> Status | None:
+        return self._read_status(self._directory(task_id, attempt))[0]
 
     def _read_status(self, directory: AttemptDirectory) -> tuple[Status | None, str | None]:
         try:
@@ -186,6 +200,14 @@ class MultiprocessEnvironment:
     def signal(self, task_id: str, attempt: int, number: int) -> bool:
         return self._send(task_id, attempt, signals.forwarding(number))
 
+    def feed(self, task_id: str, attempt: int, data: bytes, offset: int | None, end: bool) -> int | None:
+        if not self.look(task_id, attempt).alive:
+            return None
+        total = inputspool.append(self._directory(task_id, attempt), data, offset, end)
+        failpoint.reach("feed.kept")
+        self._send(task_id, attempt, signals.FEED)
+        return total
+
     def _send(self, task_id: str, attempt: int, number: int) -> bool:
         """Signal the runner: the lock says that it lives, the identity says who it is, the pidfd keeps it so."""
         sighting = self.look(task_id, attempt)
@@ -200,7 +222,9 @@ class MultiprocessEnvironment:
     # -- the end
 
     def clear(self, task_id: str) -> Receipt | None:
-        return stop.clear_remains(task_id, SystemClock())
+        receipt = stop.clear_remains(task_id, SystemClock())
+        secretfiles.remove_all(self._directory(task_id, 1).task)
+        return receipt
 
     def make_durable(self, task_id: str, attempt: int) -> None:
         directory = self._directory(task_id, attempt)
@@ -221,8 +245,34 @@ class MultiprocessEnvironment:
     def work_path(self, task_id: str) -> str:
         return self._directory(task_id, 1).work
 
+    def tree(self, task_id: str, attempt: int, most: int) -> tuple[list[Portrait], int]:
+        probe = lock.probe(self._directory(task_id, attempt))
+        runner = process.look(probe.runner.pid) if probe.held and probe.runner else None
+        if runner is not None and probe.runner is not None and process.is_alive(probe.runner):
+            found = [runner, *process.descendants(runner.pid)]
+        else:
+            found = process.marked(task_id)
+        return portray(found[:most]), len(found)
+
     def known(self) -> list[str]:
         return self._state.tasks.ids()
+
+    def disk_use(self, task_id: str) -> int:
+        return diskuse.of_tree(self._directory(task_id, 1).task)
+
+    def output_use(self, task_id: str, attempts: int) -> int:
+        return sum(map(diskuse.of_file, self._outputs(task_id, attempts)))
+
+    def drop_output(self, task_id: str, attempts: int) -> None:
+        for path in self._outputs(task_id, attempts):
+            try:
+                os.unlink(path)
+            except FileNotFoundError:
+                pass
+
+    def _outputs(self, task_id: str, attempts: int) -> list[str]:
+        directories = [self._directory(task_id, attempt) for attempt in range(1, attempts + 1)]
+        return [path for directory in directories for path in diskuse.outputs(directory)]
 
 
 async def starts_finished(state: StateDirectory) -> None:
@@ -281,7 +331,7 @@ class _Launcher(asyncio.Protocol):
             # every symbol is bound before the first fork: runners would each bind them on pages of their own
             self._process = subprocess.Popen(  # noqa: ASYNC220
                 command,
-                env={**os.environ, "LD_BIND_NOW": "1"},
+                env={**_inherited(), "LD_BIND_NOW": "1"},
                 stdin=theirs.fileno(),
                 stdout=errors.fileno(),
                 stderr=errors.fileno(),
@@ -328,3 +378,7 @@ class _Launcher(asyncio.Protocol):
         await starts_finished(self._state)
         await self.start()
         self._on_outage()
+
+
+def _inherited() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith(SECRET_VARIABLE)}

@@ -28,10 +28,12 @@ from typing import Any, BinaryIO, NoReturn
 
 from task_runner.errors import TaskRunnerError
 from task_runner.lib import failpoint, lock, signals
+from task_runner.lib.equipment import Options
 from task_runner.lib.request import encode_request
-from task_runner.lib.runner import Options, TaskRunner
+from task_runner.lib.runner import TaskRunner
 from task_runner.lib.taskdir import AttemptDirectory, remove_tree, write_control
 from task_runner.model.codec import from_json
+from task_runner.model.grant import Grant
 from task_runner.model.spec import Spec
 
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
@@ -73,8 +75,8 @@ def _serve(requests: BinaryIO, daemon: socket.socket, held: int) -> None:
         try:
             pid = os.fork()
         except OSError as error:
-            if (start := _decode(body, daemon)) is not None:
-                _answer(daemon, start, f"fork: {error.strerror}")
+            request = _head(body)
+            _say(daemon, request["id"], request["attempt"], f"fork: {error.strerror}")
             continue
         if pid == 0:
             if (start := _decode(body, daemon)) is None:
@@ -94,13 +96,20 @@ class _Start:
     runner: TaskRunner
 
 
+def _head(body: bytes) -> dict[str, Any]:
+    """Which task, which attempt, and where."""
+    head: dict[str, Any] = json.loads(body[: body.index(b"\n")])
+    return head
+
+
 def _decode(body: bytes, daemon: socket.socket) -> _Start | None:
-    head, options_json, spec_json = body.split(b"\n", 2)
-    request: dict[str, Any] = json.loads(head)
+    request = _head(body)
+    _head_json, options_json, grant_json, spec_json = body.split(b"\n", 3)
     directory = AttemptDirectory(request["directory"], request["attempt"])
     try:
         spec = from_json(Spec, json.loads(spec_json))
-        runner = TaskRunner(request["id"], spec, directory, _options(options_json))
+        grant = from_json(Grant, json.loads(grant_json)) if grant_json else None
+        runner = TaskRunner(request["id"], spec, directory, _options(options_json), grant=grant)
     except (ValueError, TaskRunnerError) as error:
         _say(daemon, request["id"], directory.attempt, str(error))
         return None

@@ -10,8 +10,9 @@ The recovering daemon takes part in rule 1: `void` creates the same file, held b
 attempt can never start in that directory, and the directory may be thrown away and the task launched anew. If
 it loses, a runner has claimed the attempt, and its directory tells the rest.
 
-Content: one line of JSON (identity, or that it is void), then one line with the pulse, rewritten in place. A
-block once written can be written again on a full disk. The format is numbered like status.json's.
+Content: one line of JSON (identity and granted graphics processors, or that it is void), then one line with the
+pulse, rewritten in place. A block once written can be written again on a full disk. The format is numbered like
+status.json's.
 
 WARNING: flock is not inherited by exec (close-on-exec), but by fork: a machine that runs in a forked child
 must close the descriptor first (machines/base.py does).
@@ -22,6 +23,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from task_runner.errors import Damaged
@@ -30,7 +32,9 @@ from task_runner.lib.taskdir import AttemptDirectory, open_regular
 from task_runner.model.codec import from_json
 from task_runner.model.status import FORMAT, Heartbeat, Identity
 
-_HEAD = '{"format": %d, "runner": {"pid": %d, "startTime": %d, "bootId": "%s"}}\n'
+_HEAD = '{"format": %d, "runner": {"pid": %d, "startTime": %d, "bootId": "%s"}%s}\n'
+#: no lock file is longer: a thousand graphics processors, each by index
+_LONGEST = 1 << 14
 _PULSE = "beat {at} monotonic {monotonic:018.6f}\n"
 
 
@@ -58,9 +62,12 @@ class HeldLock:
         return Heartbeat(at=at, monotonic=monotonic)
 
 
-def claim(directory: AttemptDirectory, me: Identity, time: float, monotonic: float) -> HeldLock:
-    """Claim the attempt for this process. Raises AlreadyClaimed, OSError."""
-    head = _HEAD % (FORMAT, me.pid, me.start_time, me.boot_id)
+def claim(
+    directory: AttemptDirectory, me: Identity, time: float, monotonic: float, gpus: Sequence[int] = ()
+) -> HeldLock:
+    """Claim the attempt for this process, and say which graphics processors it has. Raises AlreadyClaimed, OSError."""
+    granted = f', "gpus": {json.dumps(list(gpus))}' if gpus else ""
+    head = _HEAD % (FORMAT, me.pid, me.start_time, me.boot_id, granted)
     fd = _publish(directory, head + _PULSE.format(at=stamp(time), monotonic=monotonic), lock=True)
     return HeldLock(fd, len(head))
 
@@ -109,6 +116,8 @@ class Probe:
     void: bool = False
     runner: Identity | None = None
     heartbeat: Heartbeat | None = None
+    #: the graphics processors it was given, by index
+    gpus: tuple[int, ...] = ()
     #: what is wrong with the file, if anything
     damage: str | None = None
 
@@ -123,7 +132,7 @@ def probe(directory: AttemptDirectory) -> Probe:
         return Probe(claimed=True, damage=str(error))
     try:
         held = _is_held(fd)
-        return _parse(os.pread(fd, 4096, 0), held)
+        return _parse(os.pread(fd, _LONGEST, 0), held)
     finally:
         os.close(fd)
 
@@ -143,9 +152,10 @@ def _parse(content: bytes, held: bool) -> Probe:
         if data.get("void"):
             return Probe(claimed=True, held=held, void=True)
         runner = from_json(Identity, data["runner"])
+        gpus = tuple(int(each) for each in data.get("gpus", ()))
     except (ValueError, TypeError, AttributeError, KeyError, RecursionError, Damaged) as error:
         return Probe(claimed=True, held=held, damage=f"lock: {error}")
-    return Probe(claimed=True, held=held, runner=runner, heartbeat=_parse_pulse(pulse))
+    return Probe(claimed=True, held=held, runner=runner, heartbeat=_parse_pulse(pulse), gpus=gpus)
 
 
 def _parse_pulse(line: bytes) -> Heartbeat | None:

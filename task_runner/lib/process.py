@@ -31,6 +31,8 @@ class Process:
     start_time: int
     #: user and system time, clock ticks
     ticks: int
+    #: the same of the children it has waited for, and theirs
+    child_ticks: int = 0
 
     @property
     def alive(self) -> bool:
@@ -64,6 +66,7 @@ def look(pid: int) -> Process | None:
         ppid=int(fields[1]),
         start_time=int(fields[19]),
         ticks=int(fields[11]) + int(fields[12]),
+        child_ticks=int(fields[13]) + int(fields[14]),
     )
 
 

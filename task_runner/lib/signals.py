@@ -2,6 +2,7 @@
 
     SIGTERM              stop (SIGINT, SIGHUP and SIGQUIT too, for people at a terminal)
     SIGUSR1, SIGUSR2     pause, resume
+    SIGURG               there is new input (lib/inputpipe.py); a runner of a version without it ignores the signal
     SIGRTMIN+N-1         pass signal N (1 to 31) on to the command
 
 The 31 real-time signals that the C library leaves free are just enough for the 31 classic ones, and the
@@ -19,10 +20,11 @@ from collections.abc import Iterable
 STOP = signal.SIGTERM
 PAUSE = signal.SIGUSR1
 RESUME = signal.SIGUSR2
+FEED = signal.SIGURG
 STOPS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT})
 
 _FORWARD = signal.SIGRTMIN - 1
-HANDLED: Iterable[int] = (*STOPS, PAUSE, RESUME, *range(signal.SIGRTMIN, signal.SIGRTMAX + 1))
+HANDLED: Iterable[int] = (*STOPS, PAUSE, RESUME, FEED, *range(signal.SIGRTMIN, signal.SIGRTMAX + 1))
 
 
 def forwarding(number: int) -> int:

@@ -20,22 +20,22 @@ from task_runner.lib.taskdir import AttemptDirectory, read_control, set_aside, w
 from task_runner.model.codec import from_json, to_json
 from task_runner.model.status import FORMAT, ActionStatus, Status
 
-#: room for the last status: what a receipt lists, and an error, are limited so that they fit
-RESERVED_BYTES = 16 * 1024
-#: and what an action's status grows by when its end is known
-RESERVED_BYTES_AN_ACTION = 640
+#: room for the last status: what a receipt lists, errors, and a message are limited so that they fit
+RESERVED_BYTES = 24 * 1024
+#: and what an action's status grows by when its end is known, a short error included
+RESERVED_BYTES_AN_ACTION = 800
 
 
 class StatusWriter:
     """The runner's hand."""
 
-    def __init__(self, directory: AttemptDirectory, actions: Sequence[ActionStatus]) -> None:
+    def __init__(self, directory: AttemptDirectory, actions: Sequence[ActionStatus], extra: int = 0) -> None:
+        """``extra``: bytes of the last status that are not known to it otherwise."""
         self._path = directory.status
         self._reserve = f"{directory.path}/.status.reserve"
         self._reserved = -1
-        self._room = RESERVED_BYTES + sum(
-            len(json.dumps(to_json(each))) + RESERVED_BYTES_AN_ACTION for each in actions
-        )
+        room = sum(len(json.dumps(to_json(each))) + RESERVED_BYTES_AN_ACTION for each in actions)
+        self._room = RESERVED_BYTES + extra + room
 
     def reserve(self) -> None:
         """Take the space of the last status. Raises OSError where there is none."""

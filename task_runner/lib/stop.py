@@ -10,12 +10,13 @@ import json
 import signal
 import time
 from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 from task_runner.errors import Damaged
 from task_runner.lib import signals, tree
 from task_runner.lib.clock import Clock, stamp
-from task_runner.lib.process import Process, descendants, marked
+from task_runner.lib.process import Process, marked
 from task_runner.lib.taskdir import AttemptDirectory, read_control
 from task_runner.model.spec import Spec
 from task_runner.model.status import ProcessNote, Receipt
@@ -34,7 +35,7 @@ QUIET_SCANS = 5
 class StopOrder:
     """What was asked for."""
 
-    #: "stop", "timeout" or "leftovers"
+    #: "stop", "timeout", "stalled", "action timeout", "cleanup timeout" or "leftovers"
     reason: str
     signal: int
     grace: float
@@ -60,6 +61,8 @@ class Stop:
     root: int
     clock: Clock
     order: StopOrder
+    #: pids of children of ``root`` that are no part of the task
+    spared: AbstractSet[int] = frozenset()
     requested_at: str = ""
     kill_at: float = 0.0
     _killing_since: float | None = None
@@ -70,12 +73,12 @@ class Stop:
         """Send the polite signal."""
         self.requested_at = stamp(self.clock.time())
         self.kill_at = self.clock.monotonic() + self.order.grace
-        reached = tree.signal_all(descendants(self.root), self.order.signal)
+        reached = tree.signal_all(tree.below(self.root, spared=self.spared), self.order.signal)
         _note(self._signalled, reached)
         # whoever is stopped (paused, or by itself) could not act on the signal, unless it was SIGKILL. Not by a scan
         # alone: one that runs while the first of them end can miss whose parent is just ending
         tree.signal_all(reached, signal.SIGCONT)
-        tree.thaw(self.root)
+        tree.thaw(self.root, spared=self.spared)
 
     def hasten(self, order: StopOrder) -> None:
         """A second request while the first is under way can only shorten the grace."""
@@ -88,13 +91,13 @@ class Stop:
             return True
         if self._killing_since is None:
             self._killing_since = now
-        _note(self._killed, tree.kill(self.root))
+        _note(self._killed, tree.kill(self.root, spared=self.spared))
         self.kill_at = now + KILL_INTERVAL
         return now - self._killing_since < GIVE_UP
 
     def receipt(self) -> Receipt:
         """What was done, and who is left."""
-        survivors = [each.note for each in descendants(self.root) if each.alive]
+        survivors = [each.note for each in tree.below(self.root, spared=self.spared) if each.alive]
         return Receipt(
             reason=self.order.reason,
             signal=signals.name_of(self.order.signal),

@@ -9,9 +9,18 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
 
 from task_runner.lib import process
 from task_runner.lib.process import Process
+
+_NOBODY: frozenset[int] = frozenset()
+
+
+def below(*roots: int, spared: AbstractSet[int] = _NOBODY) -> list[Process]:
+    """Everything below ``roots``, parents first, but those whose pids are ``spared``: own children, not waited for."""
+    found = process.descendants(*roots)
+    return [each for each in found if each.pid not in spared] if spared else found
 
 
 def signal_all(processes: Iterable[Process], number: int) -> list[Process]:
@@ -19,13 +28,13 @@ def signal_all(processes: Iterable[Process], number: int) -> list[Process]:
     return [each for each in processes if each.alive and process.send(each, number)]
 
 
-def freeze(*roots: int, rounds: int = 100) -> list[Process]:
+def freeze(*roots: int, spared: AbstractSet[int] = _NOBODY, rounds: int = 100) -> list[Process]:
     """SIGSTOP everything below ``roots``, until a scan finds nobody who still runs; returns who was stopped."""
     stopped: dict[tuple[int, int], Process] = {}
     for _ in range(rounds):
         fresh = [
             each
-            for each in process.descendants(*roots)
+            for each in below(*roots, spared=spared)
             if each.alive and (each.pid, each.start_time) not in stopped and each.state not in "Tt"
         ]
         if not fresh:
@@ -35,15 +44,15 @@ def freeze(*roots: int, rounds: int = 100) -> list[Process]:
     return list(stopped.values())
 
 
-def thaw(root: int) -> None:
+def thaw(root: int, *, spared: AbstractSet[int] = _NOBODY) -> None:
     """SIGCONT everything below ``root``."""
-    signal_all(process.descendants(root), signal.SIGCONT)
+    signal_all(below(root, spared=spared), signal.SIGCONT)
 
 
-def kill(root: int) -> list[Process]:
+def kill(root: int, *, spared: AbstractSet[int] = _NOBODY) -> list[Process]:
     """SIGKILL everything below ``root`` that a scan finds; returns those it reached."""
-    freeze(root, rounds=20)
-    return signal_all(process.descendants(root), signal.SIGKILL)
+    freeze(root, spared=spared, rounds=20)
+    return signal_all(below(root, spared=spared), signal.SIGKILL)
 
 
 def kill_marked(task_id: str) -> list[Process]:
@@ -54,6 +63,6 @@ def kill_marked(task_id: str) -> list[Process]:
     caught = [each for each in process.find_marked(task_id) if process.send(each, signal.SIGSTOP)]
     roots = [each.pid for each in caught]
     freeze(*roots, rounds=20)
-    below = process.descendants(*roots) if roots else []
-    everyone = {(each.pid, each.start_time): each for each in (*caught, *below)}
+    children = process.descendants(*roots) if roots else []
+    everyone = {(each.pid, each.start_time): each for each in (*caught, *children)}
     return signal_all(everyone.values(), signal.SIGKILL)

@@ -29,7 +29,7 @@ def start(parameters: Any, context: Context) -> int:
     else:
         raise StartFailed("neither command nor shell is given")
     env = {**context.env, **wanted.env}
-    stdin = _stdin(wanted.stdin)
+    stdin = _stdin(wanted, context)
     try:
         _enter(os.path.join(context.work, wanted.working_directory or ""))
         return _spawn(argv, env, stdin, context)
@@ -75,8 +75,11 @@ def _find(program: str, path: str) -> str:
     raise StartFailed(f"{program}: no such program in {path}")
 
 
-def _stdin(text: str | None) -> int:
-    """A descriptor to read ``text`` from: memory, not a pipe, so that nobody has to feed it."""
+def _stdin(wanted: ProcessParameters, context: Context) -> int:
+    """A descriptor to read from. A text is in memory, not in a pipe, so that nobody has to feed it."""
+    if wanted.open_stdin and context.stdin is not None:
+        return os.dup(context.stdin)
+    text = wanted.stdin
     if not text:
         return os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
     fd = os.memfd_create("stdin")

@@ -8,6 +8,7 @@ from task_runner.errors import StartFailed
 from task_runner.machines import base, echo, process
 from task_runner.machines.base import Context
 from task_runner.model.spec import Action
+from task_runner.model.terms import FileIn
 
 
 def start(action: Action, context: Context) -> int:
@@ -16,11 +17,41 @@ def start(action: Action, context: Context) -> int:
         return process.start(action.parameters, context)
     if action.machine == "echo":
         return base.start_forked(echo.run, action.parameters, context, masked=True)
+    if action.machine == "download":
+        return base.start_forked(_download, action.parameters, context)
+    if action.machine == "extract":
+        return base.start_forked(_extract, action.parameters, context)
 
     def run(parameters: Any, context: Context) -> int:
         return _installed(action.machine)(parameters, context)
 
     return base.start_forked(run, action.parameters, context)
+
+
+# these load libraries that no other runner has a use for: in the child alone
+
+
+def place_files(files: list[FileIn], context: Context) -> int:
+    """Start to put the task's files into its working directory; returns the pid. Raises StartFailed."""
+    return base.start_forked(_files, files, context)
+
+
+def _download(parameters: Any, context: Context) -> int:
+    from task_runner.machines import download
+
+    return download.run(parameters, context)
+
+
+def _extract(parameters: Any, context: Context) -> int:
+    from task_runner.machines import extract
+
+    return extract.run(parameters, context)
+
+
+def _files(parameters: Any, context: Context) -> int:
+    from task_runner.machines import files
+
+    return files.run(parameters, context)
 
 
 def _installed(name: str) -> base.Run:

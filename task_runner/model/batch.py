@@ -22,9 +22,11 @@ class BatchRequest:
     tasks: Annotated[list[Any], Limit(min_length=1, max_length=MAX_TASKS)] | None = None
     #: the same, without an entity: it is made once for every entity
     task: dict[str, Any] | None = None
+    #: each is what one of the tasks is about
     entities: Annotated[list[Name], Limit(min_length=1, max_length=MAX_TASKS)] | None = None
     #: for people
     name: Name | None = None
+    #: of the batch: short keys and values
     tags: Annotated[dict[TagKey, TagValue], Limit(max_length=50)] = field(default_factory=dict)
     #: for the client, kept and given back as it is
     metadata: dict[str, Any] | None = None

@@ -44,6 +44,7 @@ class DownloadParameters:
     sha256: Annotated[str, Limit(pattern=r"^[0-9a-fA-F]{64}$")] | None = None
     #: it fails beyond this size
     max_bytes: Annotated[int, Limit(ge=0, le=2**60)] | None = None
+    #: of the request
     headers: Headers = field(default_factory=dict)
     #: the name of a secret that is sent as "Authorization: Bearer …"
     bearer_secret: Word | None = None

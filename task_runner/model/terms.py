@@ -84,10 +84,11 @@ class Resources:
 
     __pydantic_config__: ClassVar[Any] = STRICT
 
+    #: processors; parts of one can be asked for
     cpus: Annotated[float, Limit(ge=0, le=100_000)] = 0.0
     #: in MiB
     memory_mb: Annotated[int, Limit(ge=0, le=2**40)] = 0
-    #: whole graphics processors; the command finds theirs indices in CUDA_VISIBLE_DEVICES
+    #: whole graphics processors; the command finds their indices in CUDA_VISIBLE_DEVICES
     gpus: Annotated[int, Limit(ge=0, le=1024)] = 0
 
 
@@ -132,7 +133,9 @@ class Fetch:
 
     #: http or https
     url: Url
+    #: of the request
     method: Annotated[str, Limit(pattern=r"^[A-Z]{1,20}$")] = "GET"
+    #: of the request
     headers: Headers = field(default_factory=dict)
     #: credentials for HTTP Basic authentication
     username: Annotated[str, Limit(max_length=500, pattern=r"^[^\x00-\x1f:]*$")] | None = None
@@ -140,6 +143,7 @@ class Fetch:
     password_secret: Word | None = None
     #: the name of a secret that is sent as "Authorization: Bearer …"
     bearer_secret: Word | None = None
+    #: seconds without a byte after which it has failed
     timeout_seconds: Seconds = 60.0
 
 
@@ -151,11 +155,13 @@ class FileIn:
 
     #: where it goes, below the working directory; directories on the way are made
     path: WorkPath
+    #: its content
     text: Annotated[str, Limit(max_length=1_048_576)] | None = None
     #: bytes in base64
     base64: Annotated[str, Limit(max_length=4_194_304, pattern=r"^[A-Za-z0-9+/\s]*={0,2}\s*$")] | None = None
     #: a file of this machine, below one of the directories that the server allows
     host_path: Annotated[str, Limit(max_length=4096, pattern=r"^/[^\x00]*$")] | None = None
+    #: a file to be fetched over HTTP
     fetch: Fetch | None = None
     #: permissions in octal digits
     mode: Annotated[str, Limit(pattern=r"^0?[0-7]{3}$")] = "0644"

@@ -31,6 +31,10 @@ class Dependants:
             if not waiting:
                 self._by_task.pop(each.task, None)
 
+    def __len__(self) -> int:
+        """How many tasks others name."""
+        return len(self._by_task)
+
     def waiting_for(self, task_id: str) -> list[Task]:
         """The tasks that have not started and wait for this one."""
         return [task for task in self._by_task.get(task_id, {}).values() if task.waiting]

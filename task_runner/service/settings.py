@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from typing import Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
-from pydantic import Field, ValidationError
+from pydantic import Field, PositiveFloat, ValidationError
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -15,6 +15,8 @@ from pydantic_settings import (
 )
 
 from task_runner.errors import Refused
+from task_runner.model.constraints import Limit
+from task_runner.model.terms import Word
 
 
 def default_state_dir() -> str:
@@ -48,6 +50,32 @@ class Settings(BaseSettings):
         None, ge=1, description="Tasks that may run at once; the rest is `pending`. Unset: no limit."
     )
     max_starting: int = Field(16, ge=1, description="Launches on their way at once.")
+    cpus: float | None = Field(
+        None,
+        gt=0,
+        le=100_000,
+        description="Processors that tasks may ask for in sum. Unset: those that the daemon may use, by its affinity "
+        "and its cgroup.",
+    )
+    memory_mb: int | None = Field(
+        None,
+        ge=1,
+        description="Memory in MiB that tasks may ask for in sum. Unset: that of the machine, or what the daemon's "
+        "cgroup allows.",
+    )
+    gpus: int | None = Field(
+        None,
+        ge=0,
+        le=1024,
+        description="Graphics processors, given out by index from 0. Unset: those that NVIDIA's driver shows, if the "
+        "package `nvidia-ml-py` is installed (extra `gpu`).",
+    )
+    pools: dict[Word, Annotated[int, Limit(ge=1)]] = Field(
+        default_factory=dict, description="Named limits: so many of the tasks that name a pool run at once."
+    )
+    priority_seconds: float = Field(
+        3600.0, ge=0, allow_inf_nan=False, description="One point of a task's priority is worth so long a wait."
+    )
     heartbeat_seconds: float = Field(10.0, gt=0, description="How often a runner shows that it lives.")
     stalled_after_seconds: float = Field(
         35.0, gt=0, description="A runner silent for this long is called stalled. It must be more than two heartbeats."
@@ -56,11 +84,50 @@ class Settings(BaseSettings):
     keep_finished_seconds: float = Field(
         14 * 86_400.0, gt=0, description="Finished tasks are removed after this time."
     )
+    keep_outcome_seconds: dict[Literal["succeeded", "failed", "cancelled", "timed_out", "lost"], PositiveFloat] = Field(
+        default_factory=dict,
+        description="The same for tasks that ended in a certain way: `succeeded`, `failed`, `cancelled`, `timed_out`, "
+        "`lost`.",
+    )
     keep_finished_count: int = Field(1_000_000, ge=0, description="At most so many finished tasks are kept.")
+    keep_finished_bytes: int | None = Field(
+        None, ge=0, description="At most so many bytes of files of finished tasks are kept. Unset: no limit."
+    )
+    output_quota_bytes: int | None = Field(
+        None,
+        ge=0,
+        description="The output of all tasks may take so many bytes on the disk. Beyond, that of the tasks that "
+        "finished first is freed, and while this is not enough nothing new is started. Unset: no limit.",
+    )
+    tidy_seconds: float = Field(60.0, gt=0, description="How often it is looked for finished tasks to be removed.")
+    templates_dir: str | None = Field(
+        None,
+        description="Directory with templates, `NAME.json` or `NAME.toml`; "
+        "see [howto-templates.md](howto-templates.md).",
+    )
     keep_events_count: int = Field(1_000_000, ge=0, description="At most so many events are kept.")
     idempotency_seconds: float = Field(86_400.0, gt=0, description="How long an idempotency key is remembered.")
     max_body_bytes: int = Field(4 * 1024 * 1024, ge=1024, description="The largest request body taken.")
     max_streams: int = Field(1000, ge=1, description="Output and event streams open at once.")
+    host_files: list[str] = Field(
+        default_factory=list,
+        description="Directories below which tasks may have files of this machine read for them: `hostPath` of a file, "
+        "and `file:` URLs of the `download` machine.",
+    )
+    secrets_dir: str | None = Field(
+        None, description="Directory with a file for each secret; see [howto-secrets.md](howto-secrets.md)."
+    )
+    notify_allow: list[str] | None = Field(
+        None,
+        description="Hosts that webhooks may name: host names or addresses, where `*` stands for any characters. "
+        "Unset: any host.",
+    )
+    notify_give_up_seconds: float = Field(
+        86_400.0, ge=0, description="How long it is tried to deliver a notification."
+    )
+    notify_connections: int = Field(
+        32, ge=1, le=1000, description="Notifications on their way at once; at most a quarter of them to one host."
+    )
     lock_patience_seconds: float = Field(
         10.0, ge=0, description="How long to wait at start for an earlier daemon to let go of the state directory."
     )
@@ -113,8 +180,9 @@ def table() -> str:
             "by `python -m task_runner.service.settings > doc/settings.md`; do not edit.",
             "",
             "A setting is taken from the environment, where its name is in capitals and begins with `TASK_RUNNER_`",
-            "(`TASK_RUNNER_MAX_RUNNING=8`; a list is JSON: `TASK_RUNNER_ALLOWED_HOSTS=[\"lab-1.example\"]`), else from",
-            "the TOML file that `TASK_RUNNER_CONF` names (`max_running = 8`), else it has its default.",
+            "(`TASK_RUNNER_MAX_RUNNING=8`; a list or a table is JSON: `TASK_RUNNER_POOLS={\"licences\": 2}`), else",
+            "from the TOML file that `TASK_RUNNER_CONF` names (`max_running = 8`, `pools.licences = 2`), else it has",
+            "its default.",
             "",
             "`state_dir` is by default the first directory of `$STATE_DIRECTORY`, which systemd sets; else",
             "`/var/lib/task-runner` for root, and `$XDG_STATE_HOME/task-runner` (`~/.local/state/task-runner`) for",
@@ -129,7 +197,9 @@ def table() -> str:
 
 def _kind(annotation: Any) -> str:
     kinds = [kind for kind in get_args(annotation) or (annotation,) if kind is not type(None)]
-    if get_origin(annotation) is list:
+    if get_origin(annotation) in (list, dict):
+        return "list" if get_origin(annotation) is list else "table"
+    if get_origin(kinds[0]) is list:
         return "list"
     if get_origin(annotation) is Literal:
         return " or ".join(f"`{kind}`" for kind in kinds)

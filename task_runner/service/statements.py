@@ -28,7 +28,8 @@ CREATE TABLE tasks (
     batch TEXT,
     entity TEXT,
     keep_seconds REAL,               -- how long to keep it after its end, where it says so itself
-    bytes INTEGER                    -- what its files take on the disk, known some time after its end
+    bytes INTEGER,                   -- what its files take on the disk, known some time after its end
+    output_bytes INTEGER             -- and of it, its output
 );
 CREATE INDEX tasks_active ON tasks (seq) WHERE outcome IS NULL OR deleted;
 CREATE INDEX tasks_state ON tasks (state, seq);
@@ -45,6 +46,12 @@ ADDED_2 = """
 CREATE INDEX tasks_batch ON tasks (batch, outcome) WHERE batch IS NOT NULL;
 CREATE INDEX tasks_entity ON tasks (entity, seq) WHERE entity IS NOT NULL;
 CREATE INDEX tasks_measure ON tasks (seq) WHERE outcome IS NOT NULL AND bytes IS NULL;
+CREATE INDEX tasks_bytes ON tasks (finished_at, bytes) WHERE bytes > 0;
+CREATE INDEX tasks_output ON tasks (finished_at, output_bytes) WHERE output_bytes > 0;
+-- when each may go: by the rule for its outcome, or by its own
+CREATE INDEX tasks_expiry ON tasks (outcome, finished_at) WHERE outcome IS NOT NULL AND keep_seconds IS NULL;
+CREATE INDEX tasks_keep ON tasks (julianday(finished_at) + keep_seconds / 86400.0)
+    WHERE outcome IS NOT NULL AND keep_seconds IS NOT NULL;
 CREATE TABLE batches (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,
     id TEXT NOT NULL UNIQUE,
@@ -86,6 +93,7 @@ ALTER TABLE tasks ADD COLUMN batch TEXT;
 ALTER TABLE tasks ADD COLUMN entity TEXT;
 ALTER TABLE tasks ADD COLUMN keep_seconds REAL;
 ALTER TABLE tasks ADD COLUMN bytes INTEGER;
+ALTER TABLE tasks ADD COLUMN output_bytes INTEGER;
 """
     + ADDED_2
 }
@@ -114,7 +122,7 @@ def insert(task: Task) -> Op:
     """The statement that accepts a task."""
     record = task.record
     return (
-        "INSERT INTO tasks VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0, NULL, ?, ?, ?, ?, ?, NULL)",
+        "INSERT INTO tasks VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0, NULL, ?, ?, ?, ?, ?, NULL, NULL)",
         (
             task.seq,
             task.id,
@@ -135,8 +143,10 @@ def insert(task: Task) -> Op:
 
 def save(task_id: str, record: Record) -> Op:
     """The statement that notes what is known."""
+    known = "state = ?, outcome = ?, finished_at = ?, record = ?"
     return (
-        "UPDATE tasks SET state = ?, outcome = ?, finished_at = ?, record = ? WHERE id = ?",
+        # its files are measured anew: another attempt writes more
+        f"UPDATE tasks SET {known}, bytes = NULL, output_bytes = NULL WHERE id = ?",  # noqa: S608
         (
             record.state.value,
             record.outcome and record.outcome.value,

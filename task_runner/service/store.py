@@ -45,6 +45,14 @@ class Query:
 
 
 @dataclass(slots=True)
+class _Reader:
+    """The connection of one thread; closing it in the middle of a look-up would crash the process."""
+
+    db: sqlite3.Connection
+    busy: threading.Lock = field(default_factory=threading.Lock)
+
+
+@dataclass(slots=True)
 class _Job:
     ops: list[Op]
     done: asyncio.Future[None] | None = None
@@ -62,7 +70,7 @@ class Store:
     made_new: bool = False
     _jobs: queue.SimpleQueue[_Job | None] = field(default_factory=queue.SimpleQueue)
     _thread: threading.Thread | None = None
-    _readers: list[sqlite3.Connection] = field(default_factory=list)
+    _readers: list[_Reader] = field(default_factory=list)
     _local: threading.local = field(default_factory=threading.local)
 
     # -- opening
@@ -110,7 +118,9 @@ class Store:
             self._jobs.put(None)
             self._thread.join()
         while self._readers:
-            self._readers.pop().close()
+            reader = self._readers.pop()
+            with reader.busy:  # a look-up in a thread goes on when whoever awaited it is cancelled
+                reader.db.close()
 
     # -- writing
 
@@ -142,11 +152,12 @@ class Store:
 
     def _read(self, sql: str, values: Sequence[Any] | Mapping[str, Any] = ()) -> list[Any]:
         """Rows. Each thread has a connection of its own, so that no look-up waits for somebody's long query."""
-        reader: sqlite3.Connection | None = getattr(self._local, "reader", None)
+        reader: _Reader | None = getattr(self._local, "reader", None)
         if reader is None:
-            reader = self._local.reader = self._connect()
+            reader = self._local.reader = _Reader(self._connect())
             self._readers.append(reader)
-        return reader.execute(sql, values).fetchall()
+        with reader.busy:
+            return reader.db.execute(sql, values).fetchall()
 
     def read(self, look_up: Op) -> list[Any]:
         """The rows of a look-up that another module words."""
@@ -239,21 +250,6 @@ class Store:
         where, values = ("seq > ?", [after]) if task_id is None else ("seq > ? AND task_id = ?", [after, task_id])
         sql = f"SELECT seq, task_id, at, data FROM events WHERE {where} ORDER BY seq LIMIT ?"  # noqa: S608
         return [StoredEvent(row[0], row[1], row[2], json.loads(row[3])) for row in self._read(sql, (*values, limit))]
-
-    def expired(self, before: str, keep: int, limit: int) -> list[str]:
-        """Finished tasks that ended before a stamp, are to be removed anyway, or are beyond the newest ``keep``."""
-        old = self._read(
-            "SELECT id FROM tasks WHERE outcome IS NOT NULL AND (finished_at < ? OR deleted)"
-            " ORDER BY finished_at LIMIT ?",
-            (before, limit),
-        )
-        excess = self._read("SELECT count(*) FROM tasks WHERE outcome IS NOT NULL")[0][0] - keep
-        if excess > 0:
-            old += self._read(
-                "SELECT id FROM tasks WHERE outcome IS NOT NULL ORDER BY finished_at LIMIT ?",
-                (min(excess, limit),),
-            )
-        return list(dict.fromkeys(row[0] for row in old))
 
 
 def _commit(db: sqlite3.Connection, jobs: Iterable[_Job]) -> Exception | None:

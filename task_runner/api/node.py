@@ -1,0 +1,60 @@
+"""The routes of the node: this daemon in numbers, and whether it starts new tasks."""
+
+from __future__ import annotations
+
+import asyncio
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from task_runner import __version__
+from task_runner.api.body import body_object, only
+from task_runner.api.output import json_response
+from task_runner.api.params import seconds
+from task_runner.service.tasks import TaskService
+
+MAX_WAIT = 300.0
+
+
+def _service(request: Request) -> TaskService:
+    service: TaskService = request.app.state.service
+    return service
+
+
+def _shown(service: TaskService) -> Response:
+    return json_response({"version": __version__, **service.node()})
+
+
+async def get_node(request: Request) -> Response:
+    """GET /v1/node: with ?wait=SECONDS, as soon as no task runs."""
+    service = _service(request)
+    patience = seconds(request.query_params, "wait", 0.0, high=MAX_WAIT)
+    if patience and not service.drain.empty:
+        closing = asyncio.ensure_future(request.app.state.streams.closing.wait())
+        waiting = asyncio.ensure_future(service.drain.wait_empty(patience))
+        await asyncio.wait([closing, waiting], return_when=asyncio.FIRST_COMPLETED)
+        closing.cancel()
+        waiting.cancel()
+    return _shown(service)
+
+
+async def drain_node(request: Request) -> Response:
+    """POST /v1/node/drain: start nothing new until told otherwise, also after a restart of the daemon."""
+    only(await body_object(request))
+    await _service(request).drain.begin()
+    return _shown(_service(request))
+
+
+async def undrain_node(request: Request) -> Response:
+    """POST /v1/node/undrain: start tasks again."""
+    only(await body_object(request))
+    await _service(request).drain.end()
+    return _shown(_service(request))
+
+
+routes = [
+    Route("/v1/node", get_node),
+    Route("/v1/node/drain", drain_node, methods=["POST"]),
+    Route("/v1/node/undrain", undrain_node, methods=["POST"]),
+]

@@ -1,0 +1,182 @@
+"""What a task's actions are given, and what watches over them: only what its spec asks for.
+
+A part is something that the runner's one loop turns (lib/supervision.py): it takes what has come, and never waits.
+A task that asks for nothing has none.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import select
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from task_runner.lib import process, secretfiles
+from task_runner.lib.clock import Clock
+from task_runner.lib.family import Family
+from task_runner.lib.inputpipe import InputPipe
+from task_runner.lib.outputlog import OutputLog
+from task_runner.lib.progress import ProgressPipe
+from task_runner.lib.silence import StallWatch
+from task_runner.lib.taskdir import AttemptDirectory
+from task_runner.lib.tasktime import TaskTime
+from task_runner.machines.base import Context
+from task_runner.model.grant import Grant
+from task_runner.model.spec import Action, Spec
+
+_INHERITED = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TMPDIR")
+#: machines that report progress, whether the spec asks for it or not
+_REPORTING = frozenset({"download", "extract"})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Options:
+    """What a runner is told beside its spec."""
+
+    #: the FIFO to ring; none: nobody to tell
+    bell: str | None = None
+    heartbeat_seconds: float = 10.0
+    #: where tasks keep the locks they share
+    locks: str = "/tmp"  # noqa: S108
+    #: directories below which files of this machine may be read for tasks
+    host_files: tuple[str, ...] = ()
+
+
+class Part(Protocol):
+    """Something to be turned by the one loop."""
+
+    def due(self) -> float | None:
+        """When it wants a turn though no descriptor is ready, on the monotonic clock; None: never."""
+
+    def turn(self, now: float) -> None:
+        """Do what there is to do at this time of the monotonic clock."""
+
+
+@functools.cache
+def base_environment() -> dict[str, str]:
+    """What every command finds in its environment: the basics, and nothing else the daemon was given."""
+    basics = {name: os.environ[name] for name in _INHERITED if name in os.environ}
+    basics.update({name: value for name, value in os.environ.items() if name.startswith("LC_")})
+    basics.setdefault("PATH", os.defpath)
+    return basics
+
+
+def wants_input(action: Action) -> bool:
+    """Whether an action asks for an open standard input."""
+    return (
+        action.machine == "process" and isinstance(action.parameters, dict) and bool(action.parameters.get("openStdin"))
+    )
+
+
+class OutputLimit:
+    """Keeps the output within its limit."""
+
+    def __init__(self, output: OutputLog, clock: Clock) -> None:
+        self._check = output.check
+        self._at: float | None = clock.monotonic()
+
+    def due(self) -> float | None:
+        return self._at
+
+    def turn(self, now: float) -> None:
+        if self._at is not None and now >= self._at:
+            patience = self._check()
+            self._at = None if patience is None else now + patience
+
+
+class Equipment:
+    """Everything of one attempt that stands around its actions."""
+
+    __slots__ = (
+        "parts", "progress", "input", "stall", "_task_id", "_spec", "_directory", "_options", "_grant", "_variables",
+    )  # fmt: skip
+
+    def __init__(
+        self, task_id: str, spec: Spec, directory: AttemptDirectory, options: Options, grant: Grant | None
+    ) -> None:
+        self._task_id = task_id
+        self._spec = spec
+        self._directory = directory
+        self._options = options
+        self._grant = grant
+        self._variables: dict[str, str] = {}
+        self.parts: list[Part] = []
+        self.progress: ProgressPipe | None = None
+        self.input: InputPipe | None = None
+        self.stall: StallWatch | None = None
+
+    def open(self, output: OutputLog, clock: Clock, tell: Callable[[], None], poll: select.poll) -> None:
+        """Make files and pipes. Raises OSError."""
+        spec, directory = self._spec, self._directory
+        if self._grant is not None:
+            self._variables.update(self._grant.env)
+            if self._grant.gpus:
+                self._variables["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, self._grant.gpus))
+        if spec.secrets and self._grant is not None:
+            self._variables.update(secretfiles.provide(directory, spec.secrets, self._grant.secrets))
+        actions = [*spec.actions, *spec.cleanup] if spec.cleanup else spec.actions
+        if spec.progress or any(each.machine in _REPORTING for each in actions):
+            self.progress = ProgressPipe(directory.progress, clock, tell)
+            self.progress.watch(poll)
+            self.parts.append(self.progress)
+            if spec.progress:
+                self._variables["TASK_RUNNER_PROGRESS"] = directory.progress
+        if any(map(wants_input, actions)):
+            self.input = InputPipe(directory, poll)
+            self.parts.append(self.input)
+        if spec.max_output_bytes is not None:
+            self.parts.append(OutputLimit(output, clock))
+
+    def watch_silence(
+        self, root: int, family: Family, time: TaskTime, clock: Clock, output: OutputLog, act: Callable[[], None]
+    ) -> None:
+        """Watch over the task as its stall policy says."""
+        if self._spec.stall is None:
+            return
+
+        def count() -> tuple[int | None, ...]:
+            lines = self.progress.lines if self.progress else 0
+            return (*output.size(), lines, self.input.passed if self.input else 0)
+
+        self.stall = StallWatch(self._spec.stall, root, family, time, clock, count, act)
+        self.parts.append(self.stall)
+
+    def absent_secrets(self) -> list[str]:
+        """The names of secrets that the spec asks for and that were not given."""
+        if not self._spec.secrets:
+            return []
+        return secretfiles.missing(self._spec.secrets, self._grant.secrets if self._grant else {})
+
+    def context(self, index: int, stdout: int, stderr: int, stdin: int | None) -> Context:
+        """What an action may know; ``index`` is -1 for what comes before the first."""
+        env = dict(base_environment())
+        if self._variables:
+            env.update(self._variables)
+        env[process.MARK] = self._task_id
+        env["TASK_RUNNER_ATTEMPT"] = str(self._directory.attempt)
+        env["TASK_RUNNER_ACTION"] = str(index)
+        return Context(
+            task_id=self._task_id,
+            attempt=self._directory.attempt,
+            action_index=index,
+            work=self._directory.work,
+            env=env,
+            stdout=stdout,
+            stderr=stderr,
+            locks=self._options.locks,
+            stdin=stdin,
+            progress=self._directory.progress if self.progress else None,
+            host_files=self._options.host_files,
+            secrets=self._grant.secrets if self._grant else {},
+        )
+
+    def close(self) -> None:
+        """Put everything away. What was said last of progress stays known."""
+        if self.progress is not None:
+            self.progress.close()
+        if self.input is not None:
+            self.input.close()
+        if self._spec.secrets:
+            secretfiles.remove(self._directory)

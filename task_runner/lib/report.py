@@ -1,0 +1,277 @@
+"""What a runner tells: its status, written into status.json, and a ring at the daemon's door.
+
+Rule 1: every change is told, but a command that has just begun: that is told when it has lived for a moment.
+Rule 2: what would not fit into the reserved space of the last status (lib/statusfile.py) is shortened.
+Rule 3: records are made when they are written and not before: each is memory that the runner has for itself.
+"""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Callable
+
+from task_runner.lib import doorbell, signals
+from task_runner.lib.clock import Clock, stamp
+from task_runner.lib.lock import HeldLock
+from task_runner.lib.outputlog import OutputLog
+from task_runner.lib.statusfile import StatusWriter
+from task_runner.lib.taskdir import AttemptDirectory
+from task_runner.model.spec import Action, Spec
+from task_runner.model.state import Outcome, State
+from task_runner.model.status import (
+    ActionStatus,
+    Heartbeat,
+    Identity,
+    Output,
+    Progress,
+    Receipt,
+    Silence,
+    Status,
+    Usage,
+)
+
+#: bytes of the reserved space that the index of a graphics processor may take
+_ROOM_A_GPU = 8
+#: characters of an error that are kept, of as many actions as there is room for; and of all others
+LONG_ERROR, LONG_ERRORS, SHORT_ERROR = 300, 2, 100
+
+
+class ActionNote:
+    """What is known of the action at hand; it becomes an ActionStatus when it is written."""
+
+    __slots__ = (
+        "state", "outcome", "tries", "exit_code", "signal", "error", "started_at", "finished_at", "process", "usage",
+        "output_start", "output_end", "stderr_start", "stderr_end", "_index", "_action", "_cleanup", "_before",
+    )  # fmt: skip
+
+    def __init__(self, index: int, action: Action, *, cleanup: bool) -> None:
+        self._index = index
+        self._action = action
+        self._cleanup = cleanup
+        self._before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        self.state = "pending"
+        self.outcome: Outcome | None = None
+        self.tries = 0
+        self.started_at: str | None = None
+        self.output_start: int | None = None
+        self.stderr_start: int | None = None
+        self.output_end: int | None = None
+        self.stderr_end: int | None = None
+        self.usage: Usage | None = None
+        self.process: Identity | None = None
+        self._clear()
+
+    def _clear(self) -> None:
+        self.exit_code: int | None = None
+        self.signal: str | None = None
+        self.error: str | None = None
+        self.finished_at: str | None = None
+
+    def begin_try(self, at: str, sizes: tuple[int, int | None]) -> None:
+        if self.tries == 0:
+            self.started_at = at
+            self.output_start, self.stderr_start = sizes
+        self.tries += 1
+        self.state, self.outcome, self.process = "running", None, None
+        self._clear()
+
+    def end_try(self, at: str, outcome: Outcome, result: int | None, sizes: tuple[int, int | None]) -> None:
+        """``result`` is the exit code, or a signal with a minus, or unknown."""
+        self.state, self.outcome, self.finished_at = "exited", outcome, at
+        if result is not None and result < 0:
+            self.signal = signals.name_of(-result)
+        else:
+            self.exit_code = result
+        self.output_end, self.stderr_end = sizes
+        if self.process is not None:
+            self.usage = usage_since(self._before)  # of all tries together
+
+    def status(self) -> ActionStatus:
+        return ActionStatus(
+            index=self._index,
+            machine=self._action.machine,
+            name=self._action.name,
+            cleanup=self._cleanup,
+            state=self.state,
+            outcome=self.outcome,
+            tries=self.tries,
+            exit_code=self.exit_code,
+            signal=self.signal,
+            error=self.error,
+            started_at=self.started_at,
+            finished_at=self.finished_at,
+            process=self.process,
+            usage=self.usage,
+            output_start=self.output_start,
+            output_end=self.output_end,
+            stderr_start=self.stderr_start,
+            stderr_end=self.stderr_end,
+        )
+
+
+class Report:
+    """What is known of the task. Its fields are set by the runner; `tell` writes them."""
+
+    def __init__(
+        self,
+        task_id: str,
+        spec: Spec,
+        directory: AttemptDirectory,
+        clock: Clock,
+        *,
+        bell: str | None,
+        gpus: list[int],
+    ) -> None:
+        self._id = task_id
+        self._attempt = directory.attempt
+        self._clock = clock
+        self._bell = bell
+        self._spec = spec
+        self.actions = [
+            ActionStatus(index=index, machine=action.machine, name=action.name, cleanup=index >= len(spec.actions))
+            for index, action in enumerate((*spec.actions, *spec.cleanup))
+        ]
+        self.writer = StatusWriter(directory, self.actions, _ROOM_A_GPU * len(gpus))
+        self.gpus = gpus
+        self.state = State.STARTING
+        self.index = -1
+        self.note: ActionNote | None = None
+        self.paused_at: str | None = None
+        self.paused_seconds = 0.0
+        self.receipt: Receipt | None = None
+        self.progress: Callable[[], Progress | None] | None = None
+        self.silence: Callable[[], Silence | None] | None = None
+        self.input_bytes: Callable[[], int] | None = None
+        #: the last change could not be written
+        self.behind = False
+
+    def open(self, me: Identity, lock: HeldLock, output: OutputLog) -> None:
+        """After the claim: who tells, and of what."""
+        self._me, self._lock, self._output = me, lock, output
+        self._started_at = self.now()
+        self._usage_before = resource.getrusage(resource.RUSAGE_CHILDREN)
+
+    def now(self) -> str:
+        return stamp(self._clock.time())
+
+    def begin_action(self, index: int) -> ActionNote:
+        """Another action is at hand."""
+        self._settle()
+        self.index = index
+        own = len(self._spec.actions)
+        action = self._spec.actions[index] if index < own else self._spec.cleanup[index - own]
+        self.note = ActionNote(index, action, cleanup=index >= own)
+        return self.note
+
+    def _settle(self) -> None:
+        if self.note is not None:
+            self.actions[self.index] = self.note.status()
+
+    def shortened(self, error: str) -> str:
+        """The beginning and the end of an error: there is not room for any length in the last status."""
+        others = (each.error for each in self.actions if each.error is not None and each.index != self.index)
+        if sum(not _is_short(each) for each in others) < LONG_ERRORS:
+            return error if len(error) <= LONG_ERROR else f"{error[:150]} ... {error[-140:]}"
+        plain = "".join(each if each.isascii() and each.isprintable() else "?" for each in error)
+        return plain if len(plain) <= SHORT_ERROR else f"{plain[:60]} ... {plain[-30:]}"
+
+    # -- telling
+
+    def tell(self) -> None:
+        """Write how things stand, and ring."""
+        self._settle()
+        output, stderr = self._output.report()
+        self.behind = not self.writer.write(self._status(output, stderr))
+        if self._bell is not None:
+            doorbell.ring(self._bell, self._id)
+
+    def tell_last(self, outcome: Outcome, decisive: ActionStatus | None, error: str | None) -> Status:
+        """Write how it ended: the one thing for which there is space on a full disk."""
+        output, stderr = self._output.seal()
+        last = self._status(
+            output,
+            stderr,
+            outcome=outcome,
+            exit_code=decisive.exit_code if decisive else None,
+            signal=decisive.signal if decisive else None,
+            error=error or (decisive.error if decisive else None),
+            finished_at=self.now(),
+            usage=usage_since(self._usage_before),
+        )
+        self.writer.write_last(last)
+        if self._bell is not None and not doorbell.ring(self._bell, self._id):
+            self.writer.sync()
+        return last
+
+    def skip(self, until: int) -> None:
+        """What has not been started of the first so many actions never will be."""
+        self._settle()
+        for each in self.actions[self.index + 1 : until]:
+            self.actions[each.index] = ActionStatus(
+                index=each.index, machine=each.machine, name=each.name, cleanup=each.cleanup, state="skipped"
+            )
+
+    def beat(self) -> Heartbeat:
+        """Show a sign of life."""
+        return self._lock.beat(self._clock.time(), self._clock.monotonic())
+
+    def _status(
+        self,
+        output: Output,
+        stderr: Output | None,
+        *,
+        outcome: Outcome | None = None,
+        exit_code: int | None = None,
+        signal: str | None = None,
+        error: str | None = None,
+        finished_at: str | None = None,
+        usage: Usage | None = None,
+    ) -> Status:
+        return Status(
+            task_id=self._id,
+            attempt=self._attempt,
+            runner=self._me,
+            state=self.state,
+            outcome=outcome,
+            exit_code=exit_code,
+            signal=signal,
+            error=error,
+            current_action_idx=self.index,
+            actions=self.actions,
+            started_at=self._started_at,
+            finished_at=finished_at,
+            heartbeat=self.beat(),
+            paused_at=self.paused_at,
+            paused_seconds=self.paused_seconds,
+            usage=usage,
+            output=output,
+            stderr=stderr,
+            progress=self.progress() if self.progress else None,
+            silence=self.silence() if self.silence else None,
+            gpus=self.gpus,
+            input_bytes=self.input_bytes() if self.input_bytes else None,
+            receipt=self.receipt,
+        )
+
+
+def _is_short(error: str) -> bool:
+    return len(error) <= SHORT_ERROR and error.isascii() and error.isprintable()
+
+
+def usage_since(before: resource.struct_rusage) -> Usage:
+    """What the kernel counted since ``before``.
+
+    For the peak it knows no "since", and a command's peak begins with the memory of the runner that became it:
+    one that is not above the runner's own says nothing of the command, so it is unknown.
+    """
+    now = resource.getrusage(resource.RUSAGE_CHILDREN)
+    user, system = now.ru_utime - before.ru_utime, now.ru_stime - before.ru_stime
+    own_peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return Usage(
+        cpu_seconds=round(user + system, 6),
+        user_seconds=round(user, 6),
+        system_seconds=round(system, 6),
+        max_rss_bytes=now.ru_maxrss * 1024 if now.ru_maxrss > own_peak else None,
+        read_bytes=(now.ru_inblock - before.ru_inblock) * 512,
+        written_bytes=(now.ru_oublock - before.ru_oublock) * 512,
+    )
