@@ -81,8 +81,8 @@ class Shell:
         )
         assert done.returncode in (0, 28), done.stderr  # 28: --max-time
         body, _, status = done.stdout.rpartition("\n")
-        if status == "201":
-            self._env["ID"] = json.loads(body)["taskId"]
+        if status == "201" and "taskId" in (made := json.loads(body)):
+            self._env["ID"] = made["taskId"]
         return int(status), body
 
 

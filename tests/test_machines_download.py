@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import signal
+import socket
 import ssl
 import subprocess
 import threading
@@ -194,10 +195,10 @@ def test_a_refusal_is_told_without_what_may_be_secret(bench: Bench, site: Site, 
     assert len(site.requests) == 1  # an answer is an answer: `retry` is for asking again
 
 
-def test_a_host_that_cannot_be_reached(bench: Bench, site: Site):
-    port = site.server_address[1]
-    site.socket.close()
-    failed(bench, f"http://127.0.0.1:{port}/f", "cannot be reached", resumes=5)
+def test_a_host_that_cannot_be_reached(bench: Bench):
+    with socket.socket() as deaf:
+        deaf.bind(("127.0.0.1", 0))
+        failed(bench, f"http://127.0.0.1:{deaf.getsockname()[1]}/f", "cannot be reached", resumes=5)
     failed(bench, "http://" + "a" * 70 + ".invalid/f", "cannot be asked for")
 
 

@@ -22,7 +22,8 @@ import pytest
 from machinery import Bench
 
 from task_runner.errors import ActionFailed
-from task_runner.machines.unpack import check_target
+from task_runner.machines.archives import Entry, Kind
+from task_runner.machines.unpack import Unpacking, check_target
 
 NOISE = random.Random(1).randbytes(300_000)
 WHEN = 1_600_000_000
@@ -234,7 +235,7 @@ def test_names_that_are_no_text(bench: Bench):
 
 
 def test_of_two_entries_with_one_name_the_last_counts(bench: Bench):
-    members = [file("f", b"1"), symlink("l", "f"), file("f", b"22"), file("l", b"3"), symlink("f", "l"), directory("d"), directory("d")]
+    members = [file("f", b"1"), symlink("l", "f"), file("f", b"22"), file("l", b"3"), hardlink("l", "l"), symlink("f", "l"), directory("d"), directory("d")]
     out = extracted(bench, tar(*members))
     assert os.readlink(out / "f") == "l"
     assert (out / "l").read_bytes() == b"3"
@@ -413,6 +414,16 @@ def test_a_zip_bomb_is_counted_as_it_unpacks_whatever_it_says(bench: Bench):
     refused(bench, bytes(archive), "'bomb'", maxBytes=1_000_000)
     left = bench.work / "out/bomb"
     assert not left.exists() or left.stat().st_size <= 1_000_000
+
+
+def test_what_comes_is_counted_and_not_what_was_said(tmp_path: Path):
+    target = os.open(tmp_path, os.O_RDONLY)
+    unpacking = Unpacking(target, strip=0, max_bytes=1000, max_entries=10)
+    liar = Entry(name="f", kind=Kind.FILE, mode=None, mtime=None, size=1, content=lambda: io.BytesIO(bytes(1 << 20)))
+    with pytest.raises(ActionFailed, match="maxBytes"):
+        unpacking.put(liar, lambda: None)
+    os.close(target)
+    assert (tmp_path / "f").stat().st_size <= 1000
 
 
 def test_a_file_of_holes_counts_as_long_as_it_says_it_is(bench: Bench):

@@ -481,3 +481,12 @@ def test_nothing_is_left_of_a_masked_task_whose_runner_was_killed(keeper: Daemon
     assert keeper.wait(task_id)["outcome"] == "lost"
     wait_for(lambda: not is_running(pid), "the filter has ended with the commands")
     assert keeper.output(task_id).decode() == f"{MASKED}\n"
+
+
+def test_what_a_filter_uses_is_not_counted_as_the_commands(daemon: Daemon):
+    """The command writes a little; the time in front of each of its lines is what makes it much."""
+    task = daemon.wait(daemon.submit("sh", "-c", "yes '' | head -c 1000000", outputTimestamps=True))
+    assert task["output"]["bytes"] == 29_000_000
+    for usage in (task["usage"], task["actions"][0]["usage"]):
+        assert usage["writtenBytes"] < 1_000_000
+        assert usage["maxRssBytes"] is None

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +14,7 @@ from typing import Any
 from unittest import mock
 
 import pytest
-from conftest import PATIENCE, Daemon, wait_for
+from conftest import PATIENCE, ROOT, Daemon, wait_for
 from test_service import World, in_world
 
 from task_runner.environment.memory import MemoryEnvironment
@@ -212,6 +214,31 @@ def test_every_look_up_goes_by_an_index(tmp_path: Path):
         plan = " ".join(row[3] for row in db.execute(f"EXPLAIN QUERY PLAN {kept.span()[0]}"))
         assert plan.count("SEARCH tasks") == 2, plan
     db.close()
+
+
+CLOSE_IN_THE_MIDDLE = """
+import sys, threading
+from task_runner.service.store import Store
+store = Store(sys.argv[1])
+store.open()
+slow = "WITH RECURSIVE c (x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c WHERE x < 1000000) SELECT count(*) FROM c"
+found = []
+look_up = threading.Thread(target=lambda: found.append(store.read((slow, ()))))
+look_up.start()
+while not store._readers:
+    pass
+store.close()
+look_up.join()
+assert found == [[(1000000,)]], found
+"""
+
+
+def test_the_store_is_not_closed_in_the_middle_of_a_look_up(tmp_path: Path):
+    # in a process of its own, for it may crash
+    command = [sys.executable, "-c", CLOSE_IN_THE_MIDDLE, str(tmp_path / "tasks.db")]
+    for _ in range(3):
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=PATIENCE, check=False)
+        assert done.returncode == 0 or b"closed database" in done.stderr, done
 
 
 # -- the quota

@@ -70,7 +70,9 @@ async def _running(app: Starlette, settings: Settings, state: StateDirectory) ->
     addresses = binds.listening()
     binds.check(addresses, settings)
     held = await asyncio.to_thread(state.hold, settings.lock_patience_seconds)
-    environment = MultiprocessEnvironment(state, heartbeat_seconds=settings.heartbeat_seconds)
+    environment = MultiprocessEnvironment(
+        state, heartbeat_seconds=settings.heartbeat_seconds, host_files=settings.host_files
+    )
     service = TaskService(settings, Store(state.database), environment, SystemClock())
     growth, streams = GrowthWatch(), Streams(settings.max_streams)
     try:

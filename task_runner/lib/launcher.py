@@ -37,7 +37,7 @@ from task_runner.model.grant import Grant
 from task_runner.model.spec import Spec
 
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
-REHEARSALS = 5
+REHEARSALS = 10
 
 
 def main(argv: list[str]) -> NoReturn:

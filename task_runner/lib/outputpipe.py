@@ -59,8 +59,13 @@ class OutputPipe:
         """
         while self._sinks:
             os.close(self._sinks.pop())
-        while self.filters:
-            self._await(next(iter(self.filters)))
+        # so that the kernel does not count what a filter used as used by the commands: it counts who is waited for
+        before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+        try:
+            while self.filters:
+                self._await(next(iter(self.filters)))
+        finally:
+            signal.signal(signal.SIGCHLD, before)
         self._close()
 
     def reaped(self, pid: int) -> bool:
@@ -110,9 +115,12 @@ class OutputPipe:
                 before = now
         finally:
             os.close(watch)
-        _pid, status = os.waitpid(pid, 0)
+        try:
+            os.waitpid(pid, 0)  # one that was killed before `end`
+        except ChildProcessError:
+            pass
         self.filters.discard(pid)
-        if status != 0:
+        if any(map(_waiting, self._sources)):
             self._replace()
 
     def _progress(self) -> list[int]:
@@ -127,7 +135,7 @@ class OutputPipe:
 
 
 def _waiting(source: int) -> int:
-    import fcntl  # here: the launcher would load them for every runner, and hardly one asks
+    import fcntl  # here: the launcher would load them for every runner, and few ask
     import sys
     import termios
 

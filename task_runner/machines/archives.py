@@ -285,8 +285,6 @@ def _tar_entries(stream: Stream) -> Iterator[Entry]:
             break
         if len(archive.pax_headers) > _MAX_GLOBAL:
             raise ActionFailed("the archive is damaged: it has too many global headers")
-        if header.size < 0:
-            raise ActionFailed(f"the archive is damaged: {header.name!r} has a length of {header.size}")
         stream.header = None
         yield _tar_entry(archive, header)
         stream.header = HEADER

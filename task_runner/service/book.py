@@ -20,11 +20,12 @@ from task_runner.errors import TaskRunnerError
 from task_runner.lib.clock import Clock, stamp
 from task_runner.model.codec import to_json
 from task_runner.service import statements
+from task_runner.service.backlog import Backlog
 from task_runner.service.dependencies import Dependants
 from task_runner.service.events import Hub
 from task_runner.service.statements import Op, StoredEvent
 from task_runner.service.store import Store
-from task_runner.service.task import Record, Task
+from task_runner.service.task import Record, Task, stall_of
 
 log = logging.getLogger(__name__)
 
@@ -49,10 +50,8 @@ class Book:
         self.on_final: list[Callable[[Task], None]] = []
         #: what else a change of a task to a record writes, in its transaction and before the task's row changes
         self.also: Callable[[Task, Record, StoredEvent], list[Op]] = lambda _task, _record, _event: []
-        #: what the store last refused, until it takes changes again
-        self.storage_error: str | None = None
         self._waiters: dict[str, set[asyncio.Future[None]]] = {}
-        self._unsaved: list[Op] = []
+        self._backlog = Backlog(store)
         self._unsaved_endings: list[Task] = []
         self._seq = store.last_seq()
         #: number of the task that was accepted last; whatever has a lower one can be seen
@@ -81,15 +80,14 @@ class Book:
 
     # -- changes
 
+    @property
+    def storage_error(self) -> str | None:
+        """What the store last refused, until it takes changes again."""
+        return self._backlog.error
+
     async def write(self, ops: list[Op]) -> None:
         """Bring changes to the store. Raises StorageFull."""
-        try:
-            await self.store.write(ops)
-        except TaskRunnerError as error:
-            self.storage_error = str(error)
-            raise
-        if not self._unsaved:
-            self.storage_error = None
+        await self._backlog.write(ops)
 
     async def accept(self, tasks: Sequence[Task], more: Iterable[Op] = ()) -> None:
         """Keep new tasks, all or none; from then on they exist. Raises StorageFull: then they do not."""
@@ -118,7 +116,7 @@ class Book:
             for change in changes:
                 if change.record.outcome is not None or change.record.attempt != change.task.record.attempt:
                     make_durable(change.task)
-            self._unsaved += ops
+            self._backlog.keep(ops)
             self._unsaved_endings += [change.task for change in changes if change.record.outcome is not None]
         self._become(changes, events)
 
@@ -139,16 +137,11 @@ class Book:
 
     async def save_pending(self) -> None:
         """Try again to store what the store refused; and find out whether it takes changes again."""
-        if self.storage_error is None and not self._unsaved:
-            return
-        ops, self._unsaved = self._unsaved, []
-        endings, self._unsaved_endings = self._unsaved_endings, []
         try:
-            await self.write(ops or [statements.TOUCH])
+            await self._backlog.retry()
         except TaskRunnerError:
-            self._unsaved = ops + self._unsaved
-            self._unsaved_endings = endings + self._unsaved_endings
             return
+        endings, self._unsaved_endings = self._unsaved_endings, []
         for task in endings:
             if task.final:
                 self.active.pop(task.id, None)
@@ -158,7 +151,7 @@ class Book:
         try:
             await self.write(ops)
         except TaskRunnerError:
-            self._unsaved += ops
+            self._backlog.keep(ops)
 
     def _ops(self, changes: Sequence[Change], events: Sequence[StoredEvent]) -> list[Op]:
         told = zip(changes, events, strict=True)
@@ -195,7 +188,7 @@ class Book:
             "exitCode": status.exit_code if status else None,
             "signal": status.signal if status else None,
             "currentActionIdx": status.current_action_idx if status else -1,
-            "stalled": to_json(task.stalled),
+            "stalled": to_json(stall_of(task, record)),
             "progress": to_json(status.progress) if status else None,
             "batch": task.batch,
             "entity": task.entity,

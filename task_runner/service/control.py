@@ -167,7 +167,12 @@ class Control:
         return task
 
     async def make_due(self, tasks: list[Task]) -> None:
-        """Let scheduled tasks be pending whose time has come. Raises StorageFull: then they are not."""
+        """Let scheduled tasks be pending whose time has come. Raises StorageFull: then they are not, and the queue asks
+        again in a while."""
+        # somebody may have begun to end one since the queue asked
+        tasks = [task for task in tasks if task.record.state is State.SCHEDULED and not task.ending]
+        if not tasks:
+            return
         for task in tasks:
             task.ending = True
         try:
@@ -176,7 +181,8 @@ class Control:
         finally:
             for task in tasks:
                 task.ending = False
-                self._queue.add(task)
+        for task in tasks:
+            self._queue.add(task)
 
     async def retry(self, task_id: str) -> Task:
         """Run a task that is over once more, as a new attempt. Raises Conflict where it is not over."""

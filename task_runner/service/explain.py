@@ -1,202 +1,30 @@
-"""What is known of a task beyond its status, put in order and into words. Pure: facts in, explanation out.
+"""What is known of a task beyond its status, put in order. Pure: facts in, explanation out.
 
-Nothing is guessed: what is not known is None, and a sentence says only what the facts say. Times are compared by the
-wall clock where the facts are stamps; a clock that was set since makes such a time wrong, never the rest.
+Nothing is guessed: what is not known is None. Times are compared by the wall clock where the facts are stamps; a
+clock that was set since makes such a time wrong or unknown, never the rest.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
-from itertools import islice
 
-from task_runner.environment.base import Sighting
 from task_runner.lib.portrait import Portrait
 from task_runner.model.spec import Action, Spec
 from task_runner.model.state import FINAL, WAITING, State
-from task_runner.model.status import ActionStatus, Identity, Progress, Receipt, Status
-from task_runner.service.task import Past, Record, Stall, StopIntent
-from task_runner.service.wording import ending_words, process_words, span, state_words
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Predecessor:
-    """A task that must be over first."""
-
-    task_id: str
-    #: how it has to end: "success" or "end"
-    on: str
-    #: none: there is no such task any more
-    state: str | None = None
-    outcome: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class LastOutput:
-    """The end of what it has written to one stream."""
-
-    #: "output", "stdout" or "stderr"
-    stream: str
-    bytes: int
-    written_at: str | None = None
-    age_seconds: float | None = None
-    #: the last lines, at most 2 KiB; in base64 where they are not UTF-8
-    text: str | None = None
-    base64: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Facts:
-    """What was found out."""
-
-    task_id: str
-    record: Record
-    spec: Spec
-    #: seconds since 1970
-    now: float
-    pending_reason: str | None = None
-    stalled: Stall | None = None
-    intent: StopIntent | None = None
-    #: none: nobody had to look, the task waits or is over
-    sighting: Sighting | None = None
-    #: seconds since the runner's last sign of life, by the clock that nobody sets
-    pulse_age: float | None = None
-    processes: Sequence[Portrait] = ()
-    process_count: int = 0
-    output: Sequence[LastOutput] = ()
-    #: tasks of the same entity that are not over and were accepted before
-    ahead: Sequence[str] = ()
-    after: Sequence[Predecessor] = ()
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class WaitsFor:
-    """What keeps a task from starting."""
-
-    reason: str | None
-    execute_at: str | None
-    retry_at: str | None
-    entity: str | None
-    #: tasks before it in the line of its entity, first the one whose turn it is
-    ahead: Sequence[str]
-    ahead_count: int
-    after: Sequence[Predecessor]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Runner:
-    """The process that carries out the task."""
-
-    pid: int
-    alive: bool
-    earlier_boot: bool
-    state: str | None
-    state_words: str | None
-    wait_channel: str | None
-    heartbeat_at: str | None
-    heartbeat_age_seconds: float | None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Process:
-    """One live process of the task."""
-
-    pid: int
-    ppid: int
-    runner: bool
-    command: str
-    state: str
-    state_words: str
-    wait_channel: str | None
-    cpu_seconds: float
-    rss_bytes: int | None
-    age_seconds: float
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class CurrentAction:
-    """The action it is at."""
-
-    index: int
-    of: int
-    cleanup: bool
-    name: str | None
-    machine: str
-    state: str
-    tries: int
-    started_at: str | None
-    elapsed_seconds: float | None
-    timeout_seconds: float | None
-    #: pauses not counted; none where there is no limit, or it is paused
-    timeout_left_seconds: float | None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Limits:
-    """What it may use."""
-
-    timeout_seconds: float | None
-    timeout_left_seconds: float | None
-    max_output_bytes: int | None
-    stall_after_seconds: float | None
-    stall_then: str | None
-    #: of its first process that lives
-    open_files: int | None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StopWanted:
-    """The stop that somebody asked for."""
-
-    requested_at: str
-    age_seconds: float | None
-    signal: str
-    grace_seconds: float
-    grace_left_seconds: float | None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Ending:
-    """How it ended."""
-
-    outcome: str | None
-    exit_code: int | None
-    signal: str | None
-    #: what the exit code or the signal means
-    meaning: str | None
-    error: str | None
-    stop_requested: bool
-    receipt: Receipt | None
-    ran_seconds: float | None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Explanation:
-    """All of it, as `/v1` shows it."""
-
-    task_id: str
-    state: str
-    outcome: str | None
-    attempt: int
-    #: for people: one to five sentences, the most important first
-    summary: list[str]
-    #: since when it is in this state; none: not known
-    since: str | None
-    since_seconds: float | None
-    stalled: Stall | None
-    waits_for: WaitsFor | None
-    runner: Runner | None
-    processes: list[Process]
-    #: how many there are: at most 200 are shown
-    process_count: int
-    action: CurrentAction | None
-    progress: Progress | None
-    last_output: list[LastOutput]
-    limits: Limits
-    stop: StopWanted | None
-    ending: Ending | None
-    previous: list[Past] = field(default_factory=list)
+from task_runner.model.status import ActionStatus, Status
+from task_runner.service.explanation import (
+    CurrentAction,
+    Ending,
+    Explanation,
+    Facts,
+    Limits,
+    Process,
+    Runner,
+    StopWanted,
+    WaitsFor,
+)
+from task_runner.service.summary import summarize
+from task_runner.service.wording import ending_words, state_words
 
 
 def explain(facts: Facts) -> Explanation:
@@ -224,7 +52,7 @@ def explain(facts: Facts) -> Explanation:
         ending=_ending(facts) if record.state in FINAL else None,
         previous=list(record.previous),
     )
-    found.summary.extend(islice(_summary(found, facts), 5))
+    found.summary.extend(summarize(found, facts))
     return found
 
 
@@ -268,15 +96,8 @@ def _waits_for(facts: Facts) -> WaitsFor:
     )
 
 
-def _runner_identity(facts: Facts) -> Identity | None:
-    status = facts.record.status
-    if facts.sighting is not None and facts.sighting.runner is not None:
-        return facts.sighting.runner
-    return status.runner if status and facts.record.state not in WAITING else None
-
-
 def _runner(facts: Facts) -> Runner | None:
-    seen, who = facts.sighting, _runner_identity(facts)
+    seen, who = facts.sighting, facts.runner
     if who is None or seen is None:
         return None
     portrait = next((each for each in facts.processes if each.pid == who.pid), None) if seen.alive else None
@@ -294,7 +115,7 @@ def _runner(facts: Facts) -> Runner | None:
 
 
 def _process(portrait: Portrait, facts: Facts) -> Process:
-    who = _runner_identity(facts)
+    who = facts.runner
     return Process(
         pid=portrait.pid,
         ppid=portrait.ppid,
@@ -400,141 +221,3 @@ def _ending(facts: Facts) -> Ending:
 
 def _between(start: str | None, end: str | None, now: float) -> float | None:
     return _age(start, now if end is None else datetime.fromisoformat(end).timestamp())
-
-
-# -- in words
-
-
-def _summary(found: Explanation, facts: Facts) -> Iterator[str]:
-    """Sentences, the most important first."""
-    if found.waits_for is not None:
-        yield from _summary_of_waiting(found, found.waits_for)
-    elif found.ending is not None:
-        yield from _summary_of_ending(found, found.ending)
-    else:
-        yield from _summary_of_active(found, facts)
-
-
-def _summary_of_waiting(found: Explanation, waits: WaitsFor) -> Iterator[str]:
-    if found.state == State.SCHEDULED.value:
-        yield f"It is to run at {waits.execute_at}."
-    else:
-        reason = f": {waits.reason}" if waits.reason else ""
-        yield f"It has been waiting{_for(found.since_seconds)}{reason}."
-    for each in waits.after:
-        if each.outcome is None:
-            yield f"Task {each.task_id} must be over first; it is {each.state or 'not there any more'}."
-            break
-    if waits.ahead_count:
-        tasks = "1 task" if waits.ahead_count == 1 else f"{waits.ahead_count} tasks"
-        yield f"{tasks} of entity {waits.entity!r} come before it: the next is {waits.ahead[0]}."
-    if found.previous:
-        yield f"It is attempt {found.attempt}; the one before ended {_past_words(found.previous[-1])}."
-
-
-def _past_words(past: Past) -> str:
-    if past.exit_code is not None:
-        return f"with exit code {past.exit_code}"
-    if past.signal is not None:
-        return f"by {past.signal}"
-    return past.outcome.value.replace("_", " ") if past.outcome else "in a way that is not known"
-
-
-def _summary_of_active(found: Explanation, facts: Facts) -> Iterator[str]:
-    yield _activity(found)
-    if found.runner is not None and not found.runner.alive:
-        yield f"Its runner (pid {found.runner.pid}) is not alive."
-    if found.stalled is not None:
-        yield f"It counts as stalled since {found.stalled.since}: {found.stalled.reason}."
-    left = found.action.timeout_left_seconds if found.action else None
-    if left is not None and found.action is not None:
-        yield f"{span(left)} of the action's time limit of {span(found.action.timeout_seconds or 0)} are left."
-    elif found.limits.timeout_left_seconds is not None:
-        limit = span(found.limits.timeout_seconds or 0)
-        yield f"{span(found.limits.timeout_left_seconds)} of its time limit of {limit} are left."
-    if (text := _output_words(found)) is not None:
-        yield text
-    if (chosen := _telling(facts)) is not None:
-        yield process_words(chosen)
-
-
-def _activity(found: Explanation) -> str:
-    action, stop = found.action, found.stop
-    what = "no action yet"
-    if action is not None:
-        name = action.name or action.machine
-        what = f"{'the cleanup, ' if action.cleanup else ''}action {action.index + 1} of {action.of} ({name})"
-    match found.state:
-        case State.STARTING.value | State.PROVISIONING.value:
-            return "It has been handed to a runner, and its first command does not run yet."
-        case State.PAUSED.value:
-            return f"It is paused{_for(found.since_seconds)}, at {what}."
-        case State.STOPPING.value if stop is not None:
-            left = f"; {span(stop.grace_left_seconds)} of the grace are left" if stop.grace_left_seconds else ""
-            return f"It is being stopped{_for(stop.age_seconds)}, at {what}, because somebody asked for it{left}."
-        case State.STOPPING.value:
-            return f"It is being stopped, at {what}, and nobody asked for it: a limit of its own does that."
-        case State.UNKNOWN.value:
-            return "The daemon has just started and has not examined it yet."
-        case _:
-            elapsed = action.elapsed_seconds if action else None
-            asked = "; a stop has been asked for" if stop is not None else ""
-            return f"It runs {what}{_for(elapsed)}{asked}."
-
-
-def _for(seconds: float | None) -> str:
-    return "" if seconds is None else f" for {span(seconds)}"
-
-
-def _output_words(found: Explanation) -> str | None:
-    if not found.last_output:
-        return None
-    ages = [each.age_seconds for each in found.last_output if each.age_seconds is not None]
-    if not any(each.bytes for each in found.last_output):
-        return "It has written no output so far."
-    return f"Its last output was {span(min(ages))} ago." if ages else None
-
-
-def _telling(facts: Facts) -> Portrait | None:
-    """The process that tells most of what the task does: one that the kernel holds, else one that works, else the
-    last that was started. Its runner only if there is nobody else."""
-    who = _runner_identity(facts)
-    others = [each for each in facts.processes if who is None or each.pid != who.pid]
-    for letter in "DR":
-        if (held := [each for each in others if each.state == letter]):
-            return held[0]
-    return others[-1] if others else None
-
-
-def _summary_of_ending(found: Explanation, ending: Ending) -> Iterator[str]:
-    ago = f" {span(found.since_seconds)} ago" if found.since_seconds is not None else ""
-    after = f" after {span(ending.ran_seconds)}" if ending.ran_seconds is not None else ""
-    outcome = (ending.outcome or "over").replace("_", " ")
-    yield f"It ended{ago}{after}: {outcome}."
-    action = found.action
-    if ending.error and ending.outcome != "succeeded":
-        yield f"{ending.error[:1].upper()}{ending.error[1:]}."
-    elif action is not None and ending.outcome != "succeeded" and (ending.exit_code is not None or ending.signal):
-        how = f"with exit code {ending.exit_code}" if ending.signal is None else f"by {ending.signal}"
-        meaning = f" ({ending.meaning})" if ending.meaning else ""
-        yield f"Action {action.index + 1} of {action.of} ({action.name or action.machine}) ended {how}{meaning}."
-    if ending.receipt is not None and ending.receipt.reason in _REASONS:
-        yield _REASONS[ending.receipt.reason]
-    elif ending.signal is not None and ending.outcome == "failed" and not ending.stop_requested:
-        yield "No stop was asked for and no limit of the task's own stopped it: the signal came from elsewhere."
-    if ending.receipt is not None and ending.receipt.survivors:
-        yield f"{len(ending.receipt.survivors)} of its processes could not be killed."
-    if found.process_count:
-        yield f"{found.process_count} of its processes are alive."
-    if found.previous:
-        yield f"It was attempt {found.attempt}; the one before ended {_past_words(found.previous[-1])}."
-
-
-_REASONS = {
-    "stop": "Somebody asked for the stop.",
-    "timeout": "Its time limit stopped it.",
-    "action timeout": "The action's time limit stopped it.",
-    "stalled": "Its stall policy stopped it: it gave no sign of getting on.",
-    "leftovers": "The command had ended and left processes behind, which were ended.",
-    "runner died": "Its runner had died; the daemon cleared what it left.",
-}

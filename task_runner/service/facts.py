@@ -14,7 +14,7 @@ from task_runner.lib.outputfilter import Masker, patterns
 from task_runner.lib.portrait import MOST_COMMAND
 from task_runner.lib.taskdir import open_regular
 from task_runner.model.spec import OutputMode
-from task_runner.service.explain import Facts, LastOutput, Predecessor
+from task_runner.service.explanation import Facts, LastOutput, Predecessor
 from task_runner.service.task import Task
 from task_runner.service.tasks import TaskService
 

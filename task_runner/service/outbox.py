@@ -19,10 +19,9 @@ from urllib.parse import urlsplit
 
 from task_runner.lib.clock import stamp
 from task_runner.model.codec import to_json
-from task_runner.model.state import FINAL
 from task_runner.model.terms import NotifyOn, Webhook
 from task_runner.service.statements import Op, StoredEvent
-from task_runner.service.task import Record, Stall, Task
+from task_runner.service.task import Record, Stall, Task, stall_of
 
 #: seconds before a message is sent again: doubled each time, up to the last; up to a quarter more or less
 FIRST_DELAY, LAST_DELAY, JITTER = 1.0, 900.0, 0.25
@@ -81,15 +80,14 @@ def messages(task: Task, record: Record, event: StoredEvent) -> list[Op]:
         return []
     ops = list[Op]()
     again = record.attempt != task.record.attempt
-    silence = record.status.silence if record.status and record.state not in FINAL else None
-    stall = task.stall or (Stall(reason=silence.reason, since=silence.since) if silence else None)
+    stall = stall_of(task, record)
     entered = (record.outcome or record.state).value
     for hook, webhook in enumerate(task.spec.notify):
         wanted = {each.value for each in webhook.on}
         if entered in wanted:
             text = _body(task, record, event, hook, entered, stall)
             ops.append(_insert(task, hook, webhook, event, text, "1" if again else _STATE_IS_NEW, record.state.value))
-        if NotifyOn.STALLED.value in wanted and stall is not None and record.state not in FINAL:
+        if NotifyOn.STALLED.value in wanted and stall is not None:
             text = _body(task, record, event, hook, NotifyOn.STALLED.value, stall)
             ops.append(_insert(task, hook, webhook, event, text, _STALL_IS_NEW, stall.since))
     return ops
@@ -141,7 +139,7 @@ def _body(task: Task, record: Record, event: StoredEvent, hook: int, kind: str, 
             "signal": status.signal if status else None,
             "attempt": record.attempt,
             "error": record.error,
-            "stalled": to_json(stall) if record.state not in FINAL else None,
+            "stalled": to_json(stall),
             "createdAt": record.created_at,
             "startedAt": status.started_at if status else None,
             "finishedAt": record.finished_at,

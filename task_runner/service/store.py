@@ -145,7 +145,7 @@ class Store:
                     break
             ended = job is None
             if jobs:
-                _settle(jobs, _commit(db, jobs))
+                _settle(jobs, _commit_each(db, jobs))
         db.close()
 
     # -- reading
@@ -252,6 +252,14 @@ class Store:
         return [StoredEvent(row[0], row[1], row[2], json.loads(row[3])) for row in self._read(sql, (*values, limit))]
 
 
+def _commit_each(db: sqlite3.Connection, jobs: list[_Job]) -> list[Exception | None]:
+    """What went wrong with each: together if that works, else one by one, so that a faulty one fails alone."""
+    error = _commit(db, jobs)
+    if isinstance(error, Damaged) and len(jobs) > 1:
+        return [_commit(db, [job]) for job in jobs]
+    return [error] * len(jobs)
+
+
 def _commit(db: sqlite3.Connection, jobs: Iterable[_Job]) -> Exception | None:
     """One transaction for all. Returns what went wrong; then nothing of it was done."""
     try:
@@ -272,11 +280,11 @@ def _commit(db: sqlite3.Connection, jobs: Iterable[_Job]) -> Exception | None:
     return None
 
 
-def _settle(jobs: list[_Job], error: Exception | None) -> None:
+def _settle(jobs: list[_Job], errors: list[Exception | None]) -> None:
     """Tell all who waited: one call into each event loop, not one a job."""
 
     def tell() -> None:
-        for job in jobs:
+        for job, error in zip(jobs, errors, strict=True):
             if job.done is not None and not job.done.done():
                 if error is None:
                     job.done.set_result(None)

@@ -124,9 +124,8 @@ class Task:
 
     @property
     def stalled(self) -> Stall | None:
-        """Why it counts as stalled: its runner is silent, or the task itself is longer than its policy bears."""
-        silence = self.record.status.silence if self.record.status and not self.final else None
-        return self.stall or (Stall(reason=silence.reason, since=silence.since) if silence else None)
+        """Why it counts as stalled, if it does."""
+        return stall_of(self, self.record)
 
     @property
     def final(self) -> bool:
@@ -135,3 +134,12 @@ class Task:
     @property
     def waiting(self) -> bool:
         return self.record.state in WAITING
+
+
+def stall_of(task: Task, record: Record) -> Stall | None:
+    """Why a task with this record counts as stalled: its runner is silent, or the task itself is for longer than its
+    policy bears."""
+    if record.state in FINAL:
+        return None
+    silence = record.status.silence if record.status else None
+    return task.stall or (Stall(reason=silence.reason, since=silence.since) if silence else None)

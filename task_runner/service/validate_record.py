@@ -59,7 +59,8 @@ class Record(Generic[T]):
 
     def schema(self, at: str = "#") -> dict[str, Any]:
         """The JSON schema, to stand at this place of a document."""
-        return self._adapter.json_schema(ref_template=f"{at}/$defs/{{model}}")
+        described: dict[str, Any] = _closed(self._adapter.json_schema(ref_template=f"{at}/$defs/{{model}}"))
+        return described
 
     def _faults(self, details: Sequence[ErrorDetails], also: Sequence[str]) -> Iterable[tuple[str, str, bool]]:
         for detail in details:
@@ -72,6 +73,16 @@ class Record(Generic[T]):
             elif detail["type"] == "missing":
                 message = "this field is required"
             yield path, message, of_kind
+
+
+def _closed(schema: Any) -> Any:
+    """A schema in which names that match no pattern are no names: pydantic checks that, and does not say it."""
+    if isinstance(schema, list):
+        return [_closed(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    more = {"additionalProperties": False} if "patternProperties" in schema else {}
+    return {**{name: _closed(each) for name, each in schema.items()}, **more}
 
 
 def no_such_field(name: str, known: Sequence[str]) -> str:
