@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,33 @@ def test_download_extract_run(site: Site, daemon: Daemon):
     assert task["outcome"] == "succeeded", output
     assert told(output) == EXPECTED
     assert [action["exitCode"] for action in task["actions"]] == [0, 0, 0]
+
+
+def test_files_are_there_before_the_first_action(site: Site, make_daemon: Callable[..., Daemon], tmp_path: Path):
+    here = tmp_path / "here"
+    here.mkdir()
+    (here / "tool-1.0.tar.gz").write_bytes(ARCHIVE)
+    daemon = make_daemon(host_files=json.dumps([str(here)])).start()
+    url = site.on("/f", lambda request: request.reply(200, b"fetched\n"))
+    files = [
+        {"path": "run", "text": "#!/bin/sh\ncat d/f\n", "mode": "0755"},
+        {"path": "d/f", "fetch": {"url": url}},
+        {"path": "tool-1.0.tar.gz", "hostPath": f"{here}/tool-1.0.tar.gz"},
+    ]
+    actions = [{"machine": "process", "parameters": {"command": ["./run"]}}, *chain(site)["actions"][1:]]
+    actions.append({"machine": "download", "parameters": {"url": f"file://{here}/tool-1.0.tar.gz", "path": "again"}})
+    task = daemon.wait(daemon.submit(actions=actions, files=files))
+    output = daemon.output(task["taskId"]).decode()
+    assert task["outcome"] == "succeeded", task
+    assert told(output) == ["fetched", *EXPECTED[1:], f"again: {len(ARCHIVE)} bytes"]
+
+
+def test_a_file_that_cannot_be_placed_ends_the_task_before_any_action(site: Site, daemon: Daemon):
+    task = daemon.wait(daemon.submit("true", files=[{"path": "f", "fetch": {"url": site.url("/missing?key=geheim")}}]))
+    assert (task["outcome"], task["currentActionIdx"]) == ("failed", -1)
+    assert "f: " in task["error"]
+    assert "404 Not Found" in task["error"]
+    assert "geheim" not in task["error"]
 
 
 def test_a_download_that_fails_ends_the_task(site: Site, daemon: Daemon):

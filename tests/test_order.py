@@ -238,6 +238,15 @@ def test_resources_are_counted_while_a_task_runs(shared: Daemon) -> None:
     assert shared.wait(second)["outcome"] == "succeeded"
 
 
+def test_the_node_says_what_there_is_and_what_is_free(shared: Daemon) -> None:
+    first = held(shared, resources={"cpus": 1.5, "memoryMb": 300, "gpus": 1}, pools=["licences"])
+    node = shared.http.get("/v1/node").json()
+    assert node["capacity"] == {"tasks": None, "cpus": 4, "memoryMb": 1000, "gpus": 2, "pools": {"licences": 1}}
+    assert node["free"] == {"tasks": None, "cpus": 2.5, "memoryMb": 700, "gpus": 1, "pools": {"licences": 0}}
+    let_go(shared, first)
+    wait_for(lambda: shared.http.get("/v1/node").json()["free"] == node["capacity"], "all is free again")
+
+
 def test_graphics_processors_are_handed_out_by_index(shared: Daemon) -> None:
     line = f'echo "$CUDA_VISIBLE_DEVICES"; {UNTIL_GO}'
     ids = [shared.submit(shell=line, resources={"gpus": 1}) for _ in range(2)]

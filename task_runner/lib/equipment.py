@@ -114,6 +114,8 @@ class Equipment:
             self._variables.update(self._grant.env)
             if self._grant.gpus:
                 self._variables["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, self._grant.gpus))
+                # the indices are the driver's; CUDA's own order, the fastest first, may be another
+                self._variables["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
         if spec.secrets and self._grant is not None:
             self._variables.update(secretfiles.provide(directory, spec.secrets, self._grant.secrets))
         actions = [*spec.actions, *spec.cleanup] if spec.cleanup else spec.actions

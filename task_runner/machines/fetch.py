@@ -119,7 +119,7 @@ class _Transfer:
         response = self._open()
         try:
             self._begin(response)
-            # not beyond what was announced: a server may well keep the connection open
+            # not beyond what was announced: the server may keep the connection open, and not every read1 counts
             while self._done != self._total and (piece := self._piece(response)):
                 self._take(piece)
         finally:

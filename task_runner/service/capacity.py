@@ -16,7 +16,7 @@ from typing import Any
 
 from task_runner.errors import FieldError, InvalidRequest
 from task_runner.model.spec import Spec
-from task_runner.service.schedule import CPU, CPUS, GPUS, MEMORY, POOL, SLOT, misfits, needs_of
+from task_runner.service.schedule import CPU, CPUS, GPUS, MEMORY, POOL, SLOT, Room, misfits, needs_of
 from task_runner.service.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -56,6 +56,23 @@ def require_fits(spec: Spec, capacity: Capacity) -> None:
             faults.append(FieldError(f"pools.{spec.pools.index(name)}", message))
     if faults:
         raise InvalidRequest(fields=faults)
+
+
+def room_json(room: Room) -> dict[str, Any]:
+    """What there is and what of it is free, as `/v1/node` shows it; null: without end."""
+    return {"capacity": _amounts(room.total), "free": _amounts(room.free)}
+
+
+def _amounts(of: Mapping[str, float]) -> dict[str, Any]:
+    known = {kind: None if math.isinf(amount) else amount for kind, amount in of.items()}
+    cpus = known.get(CPUS)
+    return {
+        "tasks": known.get(SLOT),
+        "cpus": None if cpus is None else cpus / CPU,
+        "memoryMb": known.get(MEMORY),
+        "gpus": known.get(GPUS),
+        "pools": {kind.removeprefix(POOL): amount for kind, amount in known.items() if kind.startswith(POOL)},
+    }
 
 
 # -- found out

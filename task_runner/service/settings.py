@@ -109,7 +109,7 @@ class Settings(BaseSettings):
     idempotency_seconds: float = Field(86_400.0, gt=0, description="How long an idempotency key is remembered.")
     max_body_bytes: int = Field(4 * 1024 * 1024, ge=1024, description="The largest request body taken.")
     max_streams: int = Field(1000, ge=1, description="Output and event streams open at once.")
-    host_files: list[str] = Field(
+    host_files: list[Annotated[str, Limit(pattern=r"^/")]] = Field(
         default_factory=list,
         description="Directories below which tasks may have files of this machine read for them: `hostPath` of a file, "
         "and `file:` URLs of the `download` machine.",

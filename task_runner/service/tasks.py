@@ -23,7 +23,7 @@ from task_runner.service.accept import Acceptance, Accepted, BatchOrder
 from task_runner.service.admission import Admission
 from task_runner.service.batches import Batches
 from task_runner.service.book import Book
-from task_runner.service.capacity import Capacity, detect
+from task_runner.service.capacity import Capacity, detect, room_json
 from task_runner.service.control import Control
 from task_runner.service.disk import Disk
 from task_runner.service.drain import Drain
@@ -260,6 +260,7 @@ class TaskService:
             "states": states,
             "stalled": sum(1 for task in active if task.stalled is not None),
             "maxRunning": self.queue.limits.max_running,
+            **room_json(self.queue.room()),
             "draining": self.drain.since is not None,
             "drainedAt": self.drain.since,
             "empty": self.drain.empty,
