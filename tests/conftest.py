@@ -314,6 +314,18 @@ def finish(process: subprocess.Popen[bytes], begun: bytes = b"") -> tuple[int, b
 HARDWARE = {"nvidia-smi"}
 
 
+@pytest.fixture(scope="module")
+def shared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    """One daemon for the tests of a file that mind only their own tasks; the file may say how, in SETTINGS."""
+    daemon = Daemon(tmp_path_factory.mktemp("shared") / "state", **getattr(request.module, "SETTINGS", {}))
+    try:
+        yield daemon.start()
+        assert daemon.http.get("/ready").status_code == 200
+        assert b"Traceback" not in daemon.log.read_bytes()
+    finally:
+        daemon.close()
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """`needs("root")`, `needs("bwrap")` …: skip by name what this machine lacks; with CI=true that is an error."""
     for mark in item.iter_markers("needs"):

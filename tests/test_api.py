@@ -33,16 +33,6 @@ TASK_FIELDS = {
 }  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
-    """One daemon for the tests of this file that mind only their own tasks."""
-    daemon = Daemon(tmp_path_factory.mktemp("api") / "state")
-    try:
-        yield daemon.start()
-    finally:
-        daemon.close()
-
-
 def work(daemon: Daemon, task_id: str) -> Path:
     return daemon.state_dir / "tasks" / task_id / "work"
 
@@ -641,7 +631,7 @@ def test_the_description_lists_every_route(shared: Daemon):
     assert described["openapi"].startswith("3.")
     for route in v1.routes:
         for method in (route.methods or set()) - {"HEAD"}:
-            operation = described["paths"][route.path][method.lower()]
+            operation = described["paths"][route.path_format][method.lower()]
             assert operation["summary"]
             assert ("parameters" in operation) == ("{" in route.path)
     assert described["components"]["schemas"]["Spec"]["properties"]["actions"]

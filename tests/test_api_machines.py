@@ -15,16 +15,6 @@ from task_runner.machines import base, echo
 from task_runner.machines.base import Context
 
 
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
-    """One daemon for the tests of this file that mind only their own tasks."""
-    daemon = Daemon(tmp_path_factory.mktemp("machines") / "state")
-    try:
-        yield daemon.start()
-    finally:
-        daemon.close()
-
-
 def over(daemon: Daemon, *command: str, **more: Any) -> tuple[dict[str, Any], str]:
     """The task when it is over, and its output."""
     task = daemon.wait(daemon.submit(*command, **more))

@@ -25,13 +25,7 @@ def create(daemon: Daemon, **body: Any) -> dict[str, Any]:
     response = daemon.post("/v1/batches", body)
     assert response.status_code == 201, response.text
     return dict(response.json())
-
-
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    daemon = Daemon(tmp_path_factory.mktemp("batches") / "state", max_running=8)
-    yield daemon.start()
-    daemon.close()
+SETTINGS = {"max_running": 8}
 
 
 def refusal(daemon: Daemon, **body: Any) -> list[tuple[str, str]]:

@@ -36,6 +36,11 @@ EXACT = {
     "message",
     "attempt",
     "openapi",
+    "paused",
+    "numTasks",
+    "numTasksOk",
+    "numTasksFailed",
+    "numTasksCancelled",
 }
 _BLOCK = re.compile(r"^```(\w+) ?(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
@@ -75,14 +80,16 @@ class Shell:
     def run(self, command: str) -> tuple[int, str]:
         if (task_id := self._env.get("ID")) and self._daemon.http.get(f"/v1/tasks/{task_id}").status_code == 200:
             # a person takes longer than this to get from one example to the next
-            self._daemon.wait_state(task_id, "running", "paused", "exited")
+            self._daemon.wait_state(task_id, "scheduled", "running", "paused", "exited")
         done = subprocess.run(
             ["sh", "-c", command], env=self._env, capture_output=True, text=True, timeout=2 * PATIENCE, check=False
         )
         assert done.returncode in (0, 28), done.stderr  # 28: --max-time
         body, _, status = done.stdout.rpartition("\n")
-        if status == "201" and "taskId" in (made := json.loads(body)):
-            self._env["ID"] = made["taskId"]
+        if status == "201":
+            made = json.loads(body)
+            names = {"ID": "taskId", "BATCH": "batchId"}
+            self._env |= {name: made[field] for name, field in names.items() if field in made}
         return int(status), body
 
 
@@ -135,11 +142,16 @@ def test_the_examples_of_the_api_do_what_they_say(daemon: Daemon, tmp_path: Path
 def test_every_route_has_its_place_in_the_documentation():
     described = set(re.findall(r"^### `(\w+) (\S+)`$", API, re.MULTILINE))
     for route in v1.routes:
-        path = route.path_format.replace("{task_id}", "{id}")
+        path = _described_path(route)
         for method in (route.methods or set()) - {"HEAD"}:
             slashless = path.rstrip("/") or "/"
             assert (method, slashless) in described, f"{method} {path}"
-    assert described <= {(m, r.path_format.replace("{task_id}", "{id}")) for r in v1.routes for m in r.methods or ()}
+    assert described <= {(m, _described_path(r)) for r in v1.routes for m in r.methods or ()}
+
+
+def _described_path(route: Any) -> str:
+    """The path of a route as the documentation has it: a task and a batch have an {id}, an attempt is {n}."""
+    return re.sub(r"\{(?:task_id|batch_id)\}", "{id}", route.path_format).replace("{attempt}", "{n}")
 
 
 def test_every_field_and_filter_is_explained(daemon: Daemon):

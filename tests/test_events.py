@@ -9,23 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import pytest
 from conftest import PATIENCE, Daemon, wait_for
 from test_output import events
 
 from task_runner.model.state import State, reachable
 
 UNTIL_GO = "while [ ! -e go ]; do sleep 0.02; done"
-
-
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
-    """One daemon for the tests of this file that mind only their own tasks."""
-    daemon = Daemon(tmp_path_factory.mktemp("events") / "state")
-    try:
-        yield daemon.start()
-    finally:
-        daemon.close()
 
 
 def work(daemon: Daemon, task_id: str) -> Path:

@@ -23,16 +23,7 @@ from task_runner.service.settings import Settings
 
 EVERY_CALL = sorted({(method, route.path) for route in v1.routes for method in route.methods or ()})
 LIMIT = 4096
-
-
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
-    """One daemon for the tests of this file that leave it as they found it."""
-    daemon = Daemon(tmp_path_factory.mktemp("gate") / "state", max_body_bytes=LIMIT, allowed_hosts='["lab.example"]')
-    try:
-        yield daemon.start()
-    finally:
-        daemon.close()
+SETTINGS = {"max_body_bytes": LIMIT, "allowed_hosts": '["lab.example"]'}
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +62,11 @@ def things(shared: Daemon, task_id: str) -> dict[str, str]:
     """One existing thing for every parameter of a path."""
     batch = shared.post("/v1/batches", {"tasks": [{"command": ["true"]}]})
     assert batch.status_code == 201
-    return {"task_id": task_id, "attempt": "1", "path": "file", "batch_id": batch.json()["batchId"]}
+    template = shared.http.put("/v1/templates/one", json={"task": {"command": ["true"]}})
+    assert template.status_code in (200, 201)
+    return {
+        "task_id": task_id, "attempt": "1", "path": "file", "batch_id": batch.json()["batchId"], "name": "one"
+    }  # fmt: skip
 
 
 # -- the token

@@ -11,15 +11,7 @@ import pytest
 from conftest import Daemon, wait_for
 
 UNTIL_GO = "while [ ! -e go ]; do sleep 0.05; done"
-
-
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    daemon = Daemon(
-        tmp_path_factory.mktemp("order") / "state", pools='{"licences": 1}', cpus=4, memory_mb=1000, gpus=2
-    )
-    yield daemon.start()
-    daemon.close()
+SETTINGS = {"pools": '{"licences": 1}', "cpus": 4, "memory_mb": 1000, "gpus": 2}
 
 
 def held(daemon: Daemon, **more: Any) -> str:

@@ -20,16 +20,6 @@ from task_runner.api.follow import CHUNK, Source, tail_offset
 UNTIL_GO = "while [ ! -e go ]; do sleep 0.02; done"
 
 
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
-    """One daemon for the tests of this file that mind only their own tasks."""
-    daemon = Daemon(tmp_path_factory.mktemp("output") / "state")
-    try:
-        yield daemon.start()
-    finally:
-        daemon.close()
-
-
 def log(daemon: Daemon, task_id: str) -> Path:
     return daemon.state_dir / "tasks" / task_id / "output.log"
 

@@ -8,7 +8,7 @@ import os
 import random
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,16 +24,6 @@ from task_runner.model.status import Gap
 
 LIMIT = 1 << 18
 BLOCK = 4096
-
-
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
-    """One daemon for the tests of this file that mind only their own tasks."""
-    daemon = Daemon(tmp_path_factory.mktemp("gaps") / "state")
-    try:
-        yield daemon.start()
-    finally:
-        daemon.close()
 
 
 # -- the file alone

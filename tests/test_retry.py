@@ -8,7 +8,6 @@ import signal
 from collections.abc import Callable
 from typing import Any
 
-import pytest
 from conftest import Daemon, wait_for
 
 from task_runner.lib import process
@@ -16,13 +15,6 @@ from task_runner.lib import process
 QUICK = {"delaySeconds": 0, "jitter": 0}
 #: succeeds at the try whose number is given
 COUNT = 'echo try >> tries; echo "attempt $TASK_RUNNER_ATTEMPT"; [ $(wc -l < tries) -ge "$0" ]'
-
-
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    daemon = Daemon(tmp_path_factory.mktemp("retry") / "state")
-    yield daemon.start()
-    daemon.close()
 
 
 def test_a_task_is_tried_until_it_succeeds(shared: Daemon) -> None:

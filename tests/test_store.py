@@ -17,6 +17,7 @@ from task_runner.service.backlog import Backlog
 from task_runner.service.statements import Op
 from task_runner.service.store import Store
 
+
 def keep(key: str, value: str) -> Op:
     return statements.keep_key(key, value, "", "2026-01-01")
 

@@ -9,7 +9,6 @@ Rule 2: a server is a stranger. It may send without end, send to another place, 
 
 from __future__ import annotations
 
-import base64
 import email.utils
 import hashlib
 import http.client
@@ -22,10 +21,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 from urllib.error import HTTPError, URLError
-from urllib.parse import quote, unquote, urljoin, urlsplit, urlunsplit
+from urllib.parse import quote, urljoin
 
-from task_runner import __version__
 from task_runner.errors import ActionFailed
+from task_runner.machines.web import for_anybody, opener, origin, prepared, split_user
 from task_runner.machines.worktree import NewFile
 from task_runner.model import urls
 
@@ -35,10 +34,6 @@ _REDIRECTIONS = (301, 302, 303, 307, 308)
 _PIECE = 1 << 18
 #: seconds before a transfer is taken up again: the first time, and at most
 _FIRST_WAIT, _LONGEST_WAIT = 0.2, 10.0
-#: what another host is told as well; the rest may be secret
-_FOR_ANYBODY = {"accept", "accept-encoding", "accept-language", "user-agent", "range", "if-range"}
-#: Latin-1 without line ends
-_HEADER = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)", re.ASCII)
 
 #: called with the bytes so far and, where it is known, how many there will be
@@ -65,11 +60,6 @@ class _Broken(Exception):
     """The transfer broke off; it may be taken up again."""
 
 
-def basic(username: str, password: str) -> str:
-    """The value of Authorization for a user with a password."""
-    return "Basic " + base64.b64encode(f"{username}:{password}".encode()).decode()
-
-
 def fetch(order: Order, file: NewFile, report: Report) -> tuple[int, str]:
     """Write what is at the URL into ``file``; returns its length and its sha256. Raises ActionFailed, OSError (of the
     file)."""
@@ -82,8 +72,8 @@ class _Transfer:
         self._file = file
         self._report = report
         self._shown = urls.shown(order.url)
-        self._url, self._headers = _prepared(order)
-        self._opener = _opener()
+        self._url, self._headers = prepared(order.url, order.headers)
+        self._opener = opener()
         self._begun = False
         self._validator: str | None = None
         self._restart()
@@ -210,9 +200,7 @@ class _Transfer:
             urls.split(target, urls.HTTP)
         except ValueError as error:
             raise ActionFailed(f"{self._shown}: is redirected to {urls.shown(target)}, which {error}") from None
-        if _origin(target) != _origin(url):
-            headers = {name: value for name, value in headers.items() if name.lower() in _FOR_ANYBODY}
-        return _split_user(target)[0], headers
+        return split_user(target)[0], headers if origin(target) == origin(url) else for_anybody(headers)
 
     # -- what comes
 
@@ -263,60 +251,6 @@ def check_sha256(what: str, wanted: str | None, found: str) -> None:
     """Raises ActionFailed where the content is another than wanted."""
     if wanted is not None and wanted.lower() != found:
         raise ActionFailed(f"{what}: its sha256 is {found}, and {wanted.lower()} was wanted")
-
-
-def _prepared(order: Order) -> tuple[str, dict[str, str]]:
-    """The URL as it is asked for, and all headers."""
-    url, authorization = _split_user(order.url)
-    headers = {"User-Agent": f"task-runner/{__version__}", "Accept": "*/*", "Accept-Encoding": "identity"}
-    given = {name.lower() for name in order.headers}
-    headers = {name: value for name, value in headers.items() if name.lower() not in given} | dict(order.headers)
-    if authorization is not None and "authorization" not in given:
-        headers["Authorization"] = authorization
-    for name, value in headers.items():
-        if not _HEADER.fullmatch(value):
-            raise ActionFailed(f"the value of the header {name} has characters in it that no header can hold")
-    return url, headers
-
-
-def _split_user(url: str) -> tuple[str, str | None]:
-    """The URL without user and password, and these as a header."""
-    found = urlsplit(url)
-    user, at, host = found.netloc.rpartition("@")
-    if not at:
-        return url, None
-    name, _, password = user.partition(":")
-    return urlunsplit(found._replace(netloc=host)), basic(unquote(name), unquote(password))
-
-
-def _origin(url: str) -> tuple[str, str | None, int | None]:
-    found = urlsplit(url)
-    return found.scheme, found.hostname, found.port or {"http": 80, "https": 443}.get(found.scheme)
-
-
-class _Https(urllib.request.AbstractHTTPHandler):
-    """The library's own reads all certificates of the system at once, which takes longer than most transfers."""
-
-    def https_open(self, request: urllib.request.Request) -> Any:
-        return self.do_open(http.client.HTTPSConnection, request, context=ssl.create_default_context())
-
-    https_request = urllib.request.AbstractHTTPHandler.do_request_
-
-
-def _opener() -> urllib.request.OpenerDirector:
-    """HTTP and HTTPS, through the proxies that the environment names; no other schemes, no redirections."""
-    opener = urllib.request.OpenerDirector()
-    for handler in (
-        urllib.request.ProxyHandler(),
-        urllib.request.HTTPHandler(),
-        _Https(),
-        urllib.request.HTTPDefaultErrorHandler(),
-        urllib.request.HTTPErrorProcessor(),
-        urllib.request.UnknownHandler(),
-    ):
-        opener.add_handler(handler)
-    opener.addheaders = []
-    return opener
 
 
 def _validator(headers: Any) -> str | None:

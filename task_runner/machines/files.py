@@ -7,7 +7,7 @@ import binascii
 import shutil
 
 from task_runner.errors import ActionFailed
-from task_runner.machines import fetch, worktree
+from task_runner.machines import fetch, web, worktree
 from task_runner.machines.base import Context
 from task_runner.machines.conduct import Meter, conduct, size
 from task_runner.machines.download import secret
@@ -74,7 +74,7 @@ def _order(wanted: Fetch, context: Context) -> fetch.Order:
     headers = dict(wanted.headers)
     if wanted.username is not None:
         password = "" if wanted.password_secret is None else secret(context, wanted.password_secret)
-        headers["Authorization"] = fetch.basic(wanted.username, password)
+        headers["Authorization"] = web.basic(wanted.username, password)
     elif wanted.bearer_secret is not None:
         headers["Authorization"] = f"Bearer {secret(context, wanted.bearer_secret)}"
     return fetch.Order(

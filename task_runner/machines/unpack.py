@@ -17,7 +17,8 @@ import stat
 from collections.abc import Callable
 
 from task_runner.errors import ActionFailed
-from task_runner.machines.archives import Entry, Kind, damage
+from task_runner.machines.archives import Entry, Kind
+from task_runner.machines.unpacked import damage
 from task_runner.machines.worktree import descend, raw, remove
 from task_runner.model import workpath
 
