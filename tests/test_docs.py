@@ -178,7 +178,7 @@ def test_every_setting_is_described():
 
 
 def test_links_between_pages_lead_somewhere():
-    pages = [*(ROOT / "doc").glob("*.md"), ROOT / "README.md"]
+    pages = [*(ROOT / "doc").rglob("*.md"), ROOT / "README.md"]
     for page in pages:
         for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text()):
             if "://" not in target:

@@ -28,7 +28,7 @@ from task_runner.lib.taskdir import read_control
 OPEN_PATHS = frozenset({"/health"})
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 #: where a body is bytes and not JSON
-_TAKES_BYTES = re.compile(r"/v1/tasks/.+/input")
+_TAKES_BYTES = re.compile(r"/v1/tasks/.+/input", re.DOTALL)
 BYTES = "application/octet-stream"
 
 
