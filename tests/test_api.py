@@ -560,6 +560,15 @@ def test_a_removed_task_is_gone_with_its_files(shared: Daemon):
     wait_for(lambda: not (shared.state_dir / "tasks" / task_id).exists(), "its directory is gone")
 
 
+def test_a_removed_task_is_gone_however_deep_its_directories_are(shared: Daemon):
+    deep = "import os\nfor _ in range(1500): os.mkdir('d'); os.chdir('d')\nos.chmod('.', 0)"
+    task_id = shared.wait(shared.submit("python3", "-c", deep))["taskId"]
+    assert shared.http.delete(f"/v1/tasks/{task_id}").json() == {"success": True}
+    wait_for(lambda: not (shared.state_dir / "tasks" / task_id).exists(), "its directory is gone")
+    tasks = shared.state_dir / "tasks"
+    wait_for(lambda: not [name for name in os.listdir(tasks) if name[0] == "."], "nothing is left of it")
+
+
 def test_an_active_task_is_gone_from_lists_at_once_and_really_stopped(shared: Daemon):
     task_id = running(shared, before="trap : TERM", graceSeconds=0.3)
     assert shared.http.delete(f"/v1/tasks/{task_id}").json() == {"success": True}

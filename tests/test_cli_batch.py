@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +15,8 @@ from conftest import Daemon, Start, finish, wait_for
 from task_runner.cli.main import cli
 
 Cli = Callable[..., Result]
+SETTINGS = {"max_running": 8}
 UNTIL_GO = "while [ ! -e go ]; do sleep 0.05; done"
-
-
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
-    daemon = Daemon(tmp_path_factory.mktemp("cli") / "state", max_running=8)
-    yield daemon.start()
-    daemon.close()
 
 
 @pytest.fixture

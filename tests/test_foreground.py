@@ -137,3 +137,41 @@ def test_a_spec_that_makes_no_sense_is_refused_with_the_reason(tmp_path, text, w
     assert done.returncode == 65
     assert words in done.stderr.decode()
     assert not (tmp_path / "status.json").exists()
+
+
+def test_streams_that_are_kept_apart_are_shown_apart(tmp_path):
+    done = run({"shell": "echo out; echo err >&2", "outputMode": "separate"}, tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"out\n", b"err\n")
+
+
+def test_an_open_input_is_ours(foreground, tmp_path):
+    (tmp_path / "spec").write_text(json.dumps({"machine": "process", "parameters": {"command": ["cat"], "openStdin": True}}))
+    done = subprocess.run([*COMMAND, "spec"], cwd=tmp_path, env=ENVIRONMENT, input=b"typed\n" * 50_000,
+                          capture_output=True, timeout=PATIENCE, check=False)
+    assert (done.returncode, done.stdout) == (0, b"typed\n" * 50_000)
+    assert run({"machine": "process", "parameters": {"command": ["cat"], "openStdin": True}}, tmp_path).stdout == b""
+
+
+def test_steps_progress_files_and_cleanup_work_without_a_daemon(tmp_path):
+    spec = {
+        "files": [{"path": "x", "text": "here\n"}],
+        "progress": True,
+        "outputTimestamps": True,
+        "actions": [
+            {"machine": "process", "parameters": {"shell": "cat x; exit 3"}, "continueOnFailure": True},
+            {"machine": "process", "parameters": {"shell": "echo 70 > $TASK_RUNNER_PROGRESS; rm x; mkdir x"},
+             "retry": {"delaySeconds": 0}},
+        ],
+        "cleanup": [{"machine": "echo", "parameters": "echo clean"}],
+    }
+    done = run(spec, tmp_path)
+    assert done.returncode == 0
+    assert [line.split(b" ", 1)[1] for line in done.stdout.splitlines()] == [b"here", b"clean"]
+    assert status(tmp_path)["progress"]["percent"] == 70.0
+    assert run(spec, tmp_path).returncode == 127  # x is a directory now
+
+
+def test_without_a_daemon_there_are_no_secrets_and_it_is_said(tmp_path):
+    done = run({"shell": "echo never", "secrets": [{"name": "db", "env": "DB"}]}, tmp_path)
+    assert (done.returncode, done.stdout) == (127, b"")
+    assert b"the server has given no db" in done.stderr

@@ -110,3 +110,11 @@ def test_a_download_that_fails_ends_the_task(site: Site, daemon: Daemon):
     task = daemon.wait(daemon.submit(**chain(site, sha256="0" * 64)))
     assert (task["outcome"], task["exitCode"], task["currentActionIdx"]) == ("failed", 1, 0)
     assert b"was wanted" in daemon.output(task["taskId"])
+
+
+def test_the_daemons_proxy_is_for_what_fetches_and_not_for_commands(make_daemon: Callable[..., Daemon], site: Site):
+    url = site.on("/through-a-proxy", lambda request: request.reply(200, b"x"))
+    daemon = make_daemon().start(http_proxy="http://127.0.0.1:9", no_proxy="", NO_PROXY="")
+    task = daemon.wait(daemon.submit(machine="download", parameters={"url": url}))
+    assert (task["outcome"], "Connection refused" in daemon.output(task["taskId"]).decode()) == ("failed", True)
+    assert b"proxy" not in daemon.output(daemon.wait(daemon.submit("env"))["taskId"]).lower()

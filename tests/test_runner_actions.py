@@ -171,6 +171,21 @@ def test_a_stop_ends_the_wait_for_another_try(attempt: Start):
     assert (status.outcome, states(status), outcomes(status)) == (Outcome.CANCELLED, ["exited"], ["failed"])
 
 
+def test_a_command_killed_while_paused_waits_for_its_next_try_until_the_resume(attempt: Start):
+    script = "[ -e second ] && exit 6; touch second; sleep 600"
+    task = attempt({"actions": [shell(script, retry={"count": 1, "delaySeconds": 0})]})
+    pid = task.until(lambda status: status.state is State.RUNNING).actions[0].process.pid
+    task.pause()
+    task.until(lambda status: status.state is State.PAUSED)
+    for each in (*process.descendants(pid), process.look(pid)):
+        process.send(each, signal.SIGKILL)
+    waiting = task.until(lambda status: status.actions[0].state == "waiting")
+    assert (waiting.state, waiting.actions[0].signal) == (State.PAUSED, "SIGKILL")
+    task.resume()
+    status = task.wait()
+    assert (status.exit_code, status.actions[0].tries) == (6, 2)
+
+
 def test_a_stop_of_a_paused_wait_ends_it_with_its_cleanup(attempt: Start):
     task = attempt({"actions": [shell("exit 3", retry={"count": 9, "delaySeconds": 600})], "cleanup": [shell("echo bye")]})
     task.until(lambda status: status.actions[0].state == "waiting")
@@ -312,6 +327,16 @@ def test_what_an_action_leaves_behind_is_cleared_before_the_cleanup(attempt: Sta
     assert task.output.split() == [b"1"]  # itself
     assert status.outcome is Outcome.SUCCEEDED
     assert status.receipt is not None and status.receipt.reason == "leftovers"
+
+
+def test_what_the_cleanup_leaves_behind_does_not_hide_what_the_stop_did(attempt: Start):
+    leave = shell("(trap '' TERM; setsid sleep 600) & exit 0")
+    task = attempt({"actions": [shell("sleep 600")], "cleanup": [leave], "graceSeconds": 0.1})
+    task.until(lambda status: status.state is State.RUNNING)
+    task.stop()
+    status = task.wait()
+    assert status.receipt is not None
+    assert (status.receipt.reason, status.outcome) == ("stop", Outcome.CANCELLED)
 
 
 def test_a_runner_that_dies_in_its_cleanup_leaves_what_can_be_cleared(attempt: Start):

@@ -16,12 +16,15 @@ from conftest import wait_for
 
 from task_runner.errors import Conflict, StorageFull
 from task_runner.lib import inputspool, lock, process
+from task_runner.lib.family import Family
 from task_runner.lib.progress import parse
-from task_runner.lib.silence import Signs, moved
+from task_runner.lib.silence import Signs, StallWatch, moved
 from task_runner.lib.taskdir import AttemptDirectory
+from task_runner.lib.tasktime import TaskTime
 from task_runner.machines import progress
 from task_runner.machines.base import Context
 from task_runner.model.state import Outcome, State
+from task_runner.model.terms import StallPolicy
 
 Start = Callable[..., Attempt]
 __all__ = ["attempt"]
@@ -297,6 +300,40 @@ def test_a_runner_that_was_stopped_itself_does_not_call_its_task_silent(attempt:
     wait_for(lambda: pulse(task) > before + 3)
     go(task)
     assert task.wait().exit_code == 4
+
+
+class HandClock:
+    """A clock that is set by hand."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def time(self) -> float:
+        return self.now
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+def test_a_time_in_which_the_runner_could_not_look_counts_for_little(monkeypatch: pytest.MonkeyPatch):
+    clock = HandClock()
+    time = TaskTime(clock)
+    family = Family(os.getpid(), clock, None)
+    family.main = 1
+    policy = StallPolicy(after_seconds=8)
+    watch = StallWatch(policy, os.getpid(), family, time, clock, lambda: (0,), lambda: None)
+    monkeypatch.setattr(watch, "_look", lambda: Signs(counts=(0,), cpu=1.0, ready=False))
+    watch.turn(clock.now)
+    clock.now += 3600  # the runner was stopped for an hour
+    watch.turn(clock.now)
+    assert watch.silence is None
+    looks = 0
+    while watch.silence is None:
+        assert watch.due() is not None
+        clock.now += 2
+        watch.turn(clock.now)
+        looks += 1
+    assert looks == 2
 
 
 def test_what_counts_as_a_sign():

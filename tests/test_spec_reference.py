@@ -280,6 +280,17 @@ def test_the_schema_that_a_server_gives_is_that_of_the_page(stage: Stage):
     assert given == SCHEMA
 
 
+def test_every_reference_within_the_openapi_leads_somewhere(stage: Stage):
+    found = stage.daemon.http.get("/v1/openapi.json").json()
+    targets = set(re.findall(r'"\$ref": "#/([^"]+)"', json.dumps(found)))
+    assert "components/schemas/Retry" in targets
+    for target in targets:
+        place = found
+        for part in target.split("/"):
+            assert part in place, target
+            place = place[part]
+
+
 def test_the_schema_takes_every_example():
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
     for example in EXAMPLES:

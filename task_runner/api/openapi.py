@@ -13,6 +13,8 @@ from task_runner import __version__
 from task_runner.api.output import json_response
 from task_runner.service.validate import schema
 
+_COMPONENTS = "#/components/schemas"
+_IN_SPEC = f"{_COMPONENTS}/Spec/"
 _PROBLEM = {
     "type": "object",
     "properties": {
@@ -48,7 +50,7 @@ def describe(routes: list[Route]) -> dict[str, Any]:
         for method in sorted((route.methods or set()) - {"HEAD"}):
             summary = (inspect.getdoc(route.endpoint) or "").split("\n")[0]
             paths.setdefault(route.path_format, {})[method.lower()] = _operation(route, summary)
-    spec = schema()
+    spec = _moved(schema())
     components = spec.pop("$defs", {})
     components |= {"Spec": spec, "Problem": _PROBLEM}
     return {
@@ -61,6 +63,19 @@ def describe(routes: list[Route]) -> dict[str, Any]:
         },
         "security": [{"token": []}],
     }
+
+
+def _moved(schema: Any) -> Any:
+    """A schema that stands among the components: what its references lead to stands elsewhere than in /v1/schema."""
+    if isinstance(schema, list):
+        return [_moved(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    moved = {name: _moved(each) for name, each in schema.items()}
+    if isinstance(target := moved.get("$ref"), str):
+        shared = target.startswith("#/$defs/")
+        moved["$ref"] = target.replace("#/$defs/" if shared else "#/", f"{_COMPONENTS}/" if shared else _IN_SPEC, 1)
+    return moved
 
 
 def _operation(route: Route, summary: str) -> dict[str, Any]:

@@ -25,6 +25,7 @@ _REASONS = {
     "stop": "stopped because it was asked for",
     "timeout": "stopped by its time limit",
     "action timeout": "stopped by the time limit of an action",
+    "cleanup timeout": "stopped by the time limit of the cleanup",
     "stalled": "stopped because it was silent",
     "leftovers": "the command had ended and left processes behind",
     "runner died": "its runner had died; the daemon cleared what it left",

@@ -262,6 +262,9 @@ class Node(TypedDict):
     states: dict[str, int]
     stalled: int
     maxRunning: int | None
+    #: what tasks may ask for together, and what of it is not set aside: tasks, cpus, memoryMb, gpus, pools
+    capacity: dict[str, Any]
+    free: dict[str, Any]
     draining: bool
     drainedAt: str | None
     empty: bool

@@ -1,4 +1,4 @@
-"""Reading archives that strangers made: entry by entry, in a bounded piece of memory.
+"""Reading archives that strangers made: entry by entry. Of a zip archive the directory is in memory, as long as it is.
 
 Headers are believed in nothing that costs (machines/unpacked.py). An archive that was cut off or damaged is told from
 one that ended.

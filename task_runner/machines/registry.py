@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import replace
 from typing import Any
 
 from task_runner.errors import StartFailed
@@ -9,6 +11,8 @@ from task_runner.machines import base, echo, process
 from task_runner.machines.base import Context
 from task_runner.model.spec import Action
 from task_runner.model.terms import FileIn
+
+_WAY_OUT = frozenset({"http_proxy", "https_proxy", "all_proxy", "no_proxy", "ssl_cert_file", "ssl_cert_dir"})
 
 
 def start(action: Action, context: Context) -> int:
@@ -18,7 +22,7 @@ def start(action: Action, context: Context) -> int:
     if action.machine == "echo":
         return base.start_forked(echo.run, action.parameters, context, masked=True)
     if action.machine == "download":
-        return base.start_forked(_download, action.parameters, context)
+        return base.start_forked(_download, action.parameters, _with_way_out(context))
     if action.machine == "extract":
         return base.start_forked(_extract, action.parameters, context)
 
@@ -33,7 +37,14 @@ def start(action: Action, context: Context) -> int:
 
 def place_files(files: list[FileIn], context: Context) -> int:
     """Start to put the task's files into its working directory; returns the pid. Raises StartFailed."""
-    return base.start_forked(_files, files, context)
+    return base.start_forked(_files, files, _with_way_out(context))
+
+
+def _with_way_out(context: Context) -> Context:
+    """With what this machine says of proxies and certificates: of use to what fetches for the task, and nothing that a
+    command gets unasked, for a proxy's URL may hold a password."""
+    env = {name: value for name, value in os.environ.items() if name.lower() in _WAY_OUT}
+    return replace(context, env={**env, **context.env}) if env else context
 
 
 def _download(parameters: Any, context: Context) -> int:

@@ -43,7 +43,7 @@ def damage() -> Iterator[None]:
             raise ActionFailed("the archive is damaged: headers of headers of headers") from None
         raise ActionFailed(f"the archive cannot be read: {error}") from None
     except _DAMAGE as error:
-        raise ActionFailed(f"the archive is damaged or cut off: {error or type(error).__name__}") from None
+        raise ActionFailed(f"the archive is damaged or cut off: {str(error) or type(error).__name__}") from None
 
 
 def decompressed(file: BinaryIO, kind: ArchiveFormat) -> Readable:

@@ -50,8 +50,8 @@ class ProcessNote:
 class Receipt:
     """What a stop did. The lists hold at most 20 processes each, the counts hold all."""
 
-    #: "stop" (asked for), "timeout", "action timeout", "stalled", "leftovers" (the command had ended and left these
-    #: behind), or "runner died" (cleared by the daemon)
+    #: "stop" (asked for), "timeout", "action timeout", "cleanup timeout", "stalled", "leftovers" (the command had ended
+    #: and left these behind), or "runner died" (cleared by the daemon)
     reason: str
     #: the polite signal and the seconds until SIGKILL; none where there was no polite signal
     signal: str | None = None
