@@ -20,7 +20,8 @@ from task_runner.model.state import Outcome, State
 from task_runner.model.status import FORMAT, Status
 
 DATA = Path(__file__).parent / "data"
-FORMATS = [f"format-{number}" for number in range(1, FORMAT + 1)]
+#: of every format that was released, and of every set of fields that a release added; the newest last
+FORMATS = ["format-1", "format-1-steps"]
 TASK = "0123456789abcdef"
 
 
@@ -30,7 +31,8 @@ def directory(path: Path, frozen: str, status: str) -> AttemptDirectory:
     shutil.copy(DATA / frozen / "spec.json", task)
     shutil.copy(DATA / frozen / "lock", task)
     shutil.copy(DATA / frozen / status, task / "status.json")
-    (task / "output.log").write_bytes(b"hi\n")
+    for name in ("output.log", "stdout.log"):
+        (task / name).write_bytes(b"hi\n")
     return AttemptDirectory(str(task), 1)
 
 
@@ -41,6 +43,7 @@ def test_a_frozen_status_is_read(tmp_path, frozen):
     assert (status.state, status.outcome, status.exit_code) == (State.EXITED, Outcome.FAILED, 3)
     assert status.receipt is not None and status.receipt.signalled[0].command == "sleep"
     assert status.actions[0].process is not None
+    assert status.gpus == ([1] if frozen.endswith("steps") else [])
 
 
 @pytest.mark.parametrize("frozen", FORMATS)
