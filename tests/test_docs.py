@@ -185,6 +185,14 @@ def test_links_between_pages_lead_somewhere():
                 assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
+def test_every_test_that_a_promise_names_exists():
+    named = re.findall(r"`(test_\w+\.py)(?:::(\w+))?`", (ROOT / "doc/promises.md").read_text())
+    assert len(named) > 12
+    for file, name in named:
+        text = (ROOT / "tests" / file).read_text()
+        assert not name or re.search(rf"^\s*(async )?def {name}\(", text, re.MULTILINE), f"{file}::{name}"
+
+
 def test_the_sample_task_is_a_good_one(daemon: Daemon):
     body = json.loads((ROOT / "doc/sample_task.json").read_text())
     assert daemon.post("/v1/tasks", body).status_code == 201

@@ -7,6 +7,7 @@ import contextlib
 import errno
 import io
 import json
+import os
 import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -40,8 +41,8 @@ class Listener:
         self.outages += 1
 
 
-#: ids as the daemon makes them
-ONE, TWO, NOBODY = "0" * 15 + "1", "0" * 15 + "2", "f" * 16
+#: ids as the daemon makes them; others in every process, for what lives of a task is found by its id
+ONE, TWO, NOBODY = os.urandom(8).hex(), os.urandom(8).hex(), "f" * 16
 
 Opened = Callable[[], contextlib.AbstractAsyncContextManager[tuple[Environment, Listener]]]
 

@@ -36,12 +36,22 @@ def node(session: Session, as_json: bool) -> None:
         ),
         ("stalled", str(found["stalled"])),
         ("at once", "no limit" if found["maxRunning"] is None else f"at most {found['maxRunning']}"),
+        ("resources", _resources(found)),
         ("storage", "ok" if storage["ok"] else clean(f"TROUBLE: {storage['error']}")),
     ]
     if found["storeSetAside"]:
         lines.append(("damaged store", clean(f"set aside as {found['storeSetAside']}; see `task-runner fsck`")))
     for name, value in lines:
         click.echo(f"{name:<14}{value}")
+
+
+def _resources(node: Node) -> str:
+    """What is free of what there is, of each kind."""
+    total, free = node["capacity"], node["free"]
+    kinds = [("cpus", "CPUs"), ("memoryMb", "MiB"), ("gpus", "GPUs")]
+    pairs = [(word, free[name], total[name]) for name, word in kinds if total[name]]
+    pairs += [(f"of pool {name}", free["pools"][name], total["pools"][name]) for name in sorted(total["pools"])]
+    return ", ".join(f"{left:g} of {all_:g} {word}" for word, left, all_ in pairs) + " free" if pairs else "not counted"
 
 
 @click.command()
