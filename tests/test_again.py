@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from task_runner.lib.backoff import delay
 from task_runner.model.state import Outcome, State
 from task_runner.model.terms import Retry, RetryOn
-from task_runner.service.again import delay, next_attempt
+from task_runner.service.again import next_attempt
 from task_runner.service.task import Record
 
 FAILED, SUCCEEDED = Outcome.FAILED, Outcome.SUCCEEDED

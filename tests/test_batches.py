@@ -186,6 +186,13 @@ def test_removed_tasks_stay_counted(shared: Daemon) -> None:
     wait_for(lambda: batch(shared, made["batchId"]) == over, "the counts are as before")
 
 
+def test_a_batch_goes_after_the_last_of_its_tasks(make_daemon: Callable[..., Daemon]) -> None:
+    daemon = make_daemon(keep_finished_seconds=0.5).start()
+    made = create(daemon, tasks=[{"command": ["true"]}, {"command": ["true"]}])
+    wait_for(lambda: daemon.http.get(f"/v1/batches/{made['batchId']}").status_code == 404, "it is gone")
+    assert all(daemon.http.get(f"/v1/tasks/{task_id}").status_code == 404 for task_id in made["tasks"])
+
+
 def test_batches_are_listed_newest_first(shared: Daemon) -> None:
     ids = [create(shared, tasks=[{"command": ["true"]}])["batchId"] for _ in range(2)]
     listed = shared.http.get("/v1/batches", params={"limit": 2}).json()

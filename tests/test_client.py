@@ -356,7 +356,8 @@ def test_batches_input_and_attempts_against_the_daemon(daemon: Any):
         (task_id,) = [task["taskId"] for task in client.list(entity="gs-1")]
         assert client.reschedule(task_id, 5e9)["executeAt"] == "2128-06-11T08:53:20.000000Z"
         assert client.stop_batch(waiting["batchId"])["numTasksCancelled"] == 1
-        cat = client.submit({"command": ["cat"], "openStdin": True})["taskId"]
+        line = "cat; while [ ! -e go ]; do sleep 0.05; done"  # a task that is over takes nothing, not even again
+        cat = client.submit({"shell": line, "openStdin": True})["taskId"]
         daemon.wait_state(cat, "running")
         assert client.send_input(cat, b"one", offset=0) == 3
         assert client.send_input(cat, b"one", offset=0) == 3  # as if its answer had been lost
@@ -365,6 +366,7 @@ def test_batches_input_and_attempts_against_the_daemon(daemon: Any):
         assert caught.value.status == 409
         for _ in range(2):
             assert client.send_input(cat, b"\n", offset=3, end=True) == 4
+        (daemon.state_dir / "tasks" / cat / "work" / "go").touch()
         assert client.wait(cat)["outcome"] == "succeeded"
         assert b"".join(client.iter_output(cat)) == b"one\n"
 

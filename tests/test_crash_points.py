@@ -132,3 +132,46 @@ def test_a_delete_that_was_answered_is_finished_by_the_next_daemon(make_daemon):
     assert daemon.http.get("/v1/tasks").json() == []
     wait_for(lambda: not (daemon.state_dir / "tasks" / task_id).exists(), "the directory is gone")
     assert daemon.alive(task_id) == []
+
+
+@pytest.mark.parametrize("failpoint", ["accept.before-store", "store.before-commit:2", "store.after-commit:2", "accept.after-store"])
+def test_a_batch_is_there_whole_or_not_at_all(make_daemon, tmp_path, failpoint):
+    trace = tmp_path / "trace"
+    daemon = make_daemon().start(TASK_RUNNER_FAILPOINT=failpoint)
+    body = {"tasks": [traced(trace, "exit 0")] * 7}
+    with pytest.raises(httpx.TransportError):
+        daemon.post("/v1/batches", body, headers={"Idempotency-Key": "the-key"})
+    assert daemon.wait_dead() == -9
+    daemon.restart()
+    assert len(daemon.http.get("/v1/tasks").json()) in (0, 7)
+    batch = daemon.post("/v1/batches", body, headers={"Idempotency-Key": "the-key"}).json()
+    assert all(daemon.wait(task_id)["outcome"] == "succeeded" for task_id in batch["tasks"])
+    assert (len(daemon.http.get("/v1/tasks").json()), starts(trace)) == (7, 7)
+
+
+@pytest.mark.parametrize("failpoint", [*STARTING, "start.before-launch:2", "start.after-launch:2", "watch.before-note:1", "watch.after-note:1"])
+def test_death_around_another_try(make_daemon, tmp_path, failpoint):
+    trace = tmp_path / "trace"
+    daemon = make_daemon().start(TASK_RUNNER_FAILPOINT=failpoint)
+    body = {**traced(trace, "[ $TASK_RUNNER_ATTEMPT = 2 ]"), "retry": {"count": 3, "delaySeconds": 0.1}}
+    try:
+        daemon.post("/v1/tasks", body, headers={"Idempotency-Key": "the-key"})
+    except httpx.TransportError:
+        pass  # it died before it could answer
+    assert daemon.wait_dead() == -9
+    daemon.restart()
+    task_id = daemon.post("/v1/tasks", body, headers={"Idempotency-Key": "the-key"}).json()["taskId"]
+    task = daemon.wait(task_id)
+    assert (task["outcome"], task["attempt"], [each["outcome"] for each in task["attempts"]]) == ("succeeded", 2, ["failed"])
+    assert starts(trace) == 2
+
+
+@pytest.mark.parametrize(("failpoint", "ran"), [("runner.next-action", 1), ("runner.cleanup", 2)])
+def test_a_runner_killed_between_two_actions_starts_nothing_more(make_daemon, tmp_path, failpoint, ran):
+    trace = tmp_path / "trace"
+    daemon = make_daemon().start(TASK_RUNNER_FAILPOINT=failpoint)
+    actions = [{"machine": "process", "parameters": traced(trace, "exit 0")}] * 2
+    task_id = daemon.submit(actions=actions, cleanup=actions)
+    assert daemon.wait(task_id)["outcome"] == "lost"
+    daemon.restart()
+    assert (daemon.task(task_id)["outcome"], starts(trace)) == ("lost", ran)

@@ -20,6 +20,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from conftest import PATIENCE, ROOT, Daemon, wait_for
 
@@ -563,7 +564,7 @@ def test_what_came_of_a_try_is_kept_until_a_full_store_takes_it_and_it_is_not_se
                     raise StorageFull
                 await write(ops)
 
-            made.book.store = Wrapped(made.store, full)  # type: ignore[assignment]
+            made.book.backlog.store = Wrapped(made.store, full)  # type: ignore[assignment]
             task = await made.accept({"url": receiver.url, "on": ["pending"]})
             await made.until(lambda: made.states(task) == ["delivered"])
 
@@ -802,7 +803,10 @@ def test_a_change_is_written_down_once_wherever_the_daemon_dies(
         daemon.wait_dead()
         daemon.restart()
     task_id = daemon.post("/v1/tasks", body, headers=key).json()["taskId"]
-    daemon.wait_state(task_id, "running")
+    try:
+        daemon.wait_state(task_id, "running")
+    except httpx.TransportError:
+        pass  # on a busy machine there is one change more before its end, and it dies of that
     go.touch()
     if at_its_end:
         daemon.wait_dead()

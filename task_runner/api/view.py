@@ -14,7 +14,6 @@ from task_runner.model.state import Outcome, State
 from task_runner.model.status import Output, Status
 from task_runner.service.task import Past, Task
 
-
 #: the path of the file with a stream of a task's output
 PathOf = Callable[[str], str]
 

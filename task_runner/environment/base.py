@@ -15,7 +15,7 @@ from task_runner.model.grant import Grant
 from task_runner.model.status import Heartbeat, Identity, Receipt, Status
 
 #: a variable of the daemon that begins so holds a secret: no process that it starts inherits it
-SECRET_VARIABLE = "TASK_RUNNER_SECRET_"
+SECRET_VARIABLE = "TASK_RUNNER_SECRET_"  # noqa: S105
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Launch:
@@ -112,8 +112,9 @@ class Environment(Protocol):
         Raises Conflict where the input has ended, or where ``offset`` is not what came before; StorageFull.
         """
 
-    def clear(self, task_id: str) -> Receipt | None:
-        """Kill what a dead runner left; None if nothing was there."""
+    def clear(self, task_id: str, *, rebooted: bool = False) -> Receipt | None:
+        """Kill what a dead runner left, and remove the secrets it had in files; None if nothing was killed.
+        ``rebooted``: the machine was started anew since, so there is nothing to kill."""
 
     def make_durable(self, task_id: str, attempt: int) -> None:
         """Bring an attempt's status to stable storage, for when the store cannot."""

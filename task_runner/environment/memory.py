@@ -191,8 +191,8 @@ class MemoryEnvironment:
         asyncio.get_running_loop().call_soon(act)
         return True
 
-    def clear(self, task_id: str) -> Receipt | None:
-        del task_id
+    def clear(self, task_id: str, *, rebooted: bool = False) -> Receipt | None:
+        del task_id, rebooted
         return None
 
     def make_durable(self, task_id: str, attempt: int) -> None:

@@ -221,8 +221,8 @@ class MultiprocessEnvironment:
 
     # -- the end
 
-    def clear(self, task_id: str) -> Receipt | None:
-        receipt = stop.clear_remains(task_id, SystemClock())
+    def clear(self, task_id: str, *, rebooted: bool = False) -> Receipt | None:
+        receipt = None if rebooted else stop.clear_remains(task_id, SystemClock())
         secretfiles.remove_all(self._directory(task_id, 1).task)
         return receipt
 

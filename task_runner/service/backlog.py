@@ -20,7 +20,7 @@ class Backlog:
     """Writes to the store, in order."""
 
     def __init__(self, store: Store) -> None:
-        self._store = store
+        self.store = store
         self._refused: list[list[Op]] = []
         self._catching_up = asyncio.Lock()
         #: what the store last refused, until it takes changes again
@@ -31,7 +31,7 @@ class Backlog:
         try:
             if self._refused or self._catching_up.locked():
                 await self._catch_up()
-            await self._store.write(ops)
+            await self.store.write(ops)
         except TaskRunnerError as error:
             self.error = str(error)
             raise
@@ -51,8 +51,8 @@ class Backlog:
             while self._refused:
                 group = self._refused[0]
                 try:
-                    await self._store.write(group)
+                    await self.store.write(group)
                 except Damaged as error:
                     # a fault of ours, which would bar everything behind it for ever
-                    log.error("a change cannot be stored and is given up: %s; %s", error, [sql for sql, _values in group])
+                    log.error("a change cannot be stored, and is given up: %s; %s", error, [op[0] for op in group])
                 self._refused.pop(0)

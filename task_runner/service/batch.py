@@ -81,29 +81,25 @@ def pause(batch_id: str, paused: bool) -> Op:
 
 def count_removed(task_id: str) -> Op:
     """The statement that keeps the count right when a task is removed; stands before the removal."""
-    sums = ", ".join(
-        f"removed_{name} = removed_{name} + (SELECT outcome {test} FROM tasks WHERE id = :id)"
-        for name, test in (
-            ("ok", "= 'succeeded'"),
-            ("failed", "NOT IN ('succeeded', 'cancelled')"),
-            ("cancelled", "= 'cancelled'"),
-        )
+    return (
+        "UPDATE batches SET removed_ok = removed_ok + (SELECT outcome = 'succeeded' FROM tasks WHERE id = :id),"
+        " removed_cancelled = removed_cancelled + (SELECT outcome = 'cancelled' FROM tasks WHERE id = :id),"
+        " removed_failed = removed_failed"
+        " + (SELECT outcome NOT IN ('succeeded', 'cancelled') FROM tasks WHERE id = :id),"
+        " removed_finished_at = max(ifnull(removed_finished_at, ''), (SELECT finished_at FROM tasks WHERE id = :id))"
+        # the outcome is asked for, too: a row that is removed before it is over must not fail a commit
+        " WHERE id = (SELECT batch FROM tasks WHERE id = :id AND outcome IS NOT NULL)",
+        {"id": task_id},
     )
-    latest = (
-        "removed_finished_at = max(ifnull(removed_finished_at, ''), (SELECT finished_at FROM tasks WHERE id = :id))"
-    )
-    # the outcome is asked for, too: a row that is removed before it is over cannot happen, and must not fail a commit
-    where = "id = (SELECT batch FROM tasks WHERE id = :id AND outcome IS NOT NULL)"
-    return (f"UPDATE batches SET {sums}, {latest} WHERE {where}", {"id": task_id})  # noqa: S608
 
 
 def drop_empty(before: str) -> Op:
-    """The statement that removes batches that nothing is left of, and that are older than a stamp."""
-    return (
-        "DELETE FROM batches WHERE created_at < ? AND removed_ok + removed_failed + removed_cancelled >= num_tasks"
-        " AND ifnull(removed_finished_at, '') < ?",
-        (before, before),
+    """The statement that removes batches that nothing is left of, and whose last task ended before a stamp."""
+    sql = (
+        "DELETE FROM batches WHERE removed_ok + removed_failed + removed_cancelled >= num_tasks"
+        " AND ifnull(removed_finished_at, '') < ?"
     )
+    return (sql, (before,))
 
 
 def batch_of(row: Any) -> Batch:

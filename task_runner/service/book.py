@@ -51,7 +51,7 @@ class Book:
         #: what else a change of a task to a record writes, in its transaction and before the task's row changes
         self.also: Callable[[Task, Record, StoredEvent], list[Op]] = lambda _task, _record, _event: []
         self._waiters: dict[str, set[asyncio.Future[None]]] = {}
-        self._backlog = Backlog(store)
+        self.backlog = Backlog(store)
         self._unsaved_endings: list[Task] = []
         self._seq = store.last_seq()
         #: number of the task that was accepted last; whatever has a lower one can be seen
@@ -83,11 +83,11 @@ class Book:
     @property
     def storage_error(self) -> str | None:
         """What the store last refused, until it takes changes again."""
-        return self._backlog.error
+        return self.backlog.error
 
     async def write(self, ops: list[Op]) -> None:
         """Bring changes to the store. Raises StorageFull."""
-        await self._backlog.write(ops)
+        await self.backlog.write(ops)
 
     async def accept(self, tasks: Sequence[Task], more: Iterable[Op] = ()) -> None:
         """Keep new tasks, all or none; from then on they exist. Raises StorageFull: then they do not."""
@@ -116,7 +116,7 @@ class Book:
             for change in changes:
                 if change.record.outcome is not None or change.record.attempt != change.task.record.attempt:
                     make_durable(change.task)
-            self._backlog.keep(ops)
+            self.backlog.keep(ops)
             self._unsaved_endings += [change.task for change in changes if change.record.outcome is not None]
         self._become(changes, events)
 
@@ -138,7 +138,7 @@ class Book:
     async def save_pending(self) -> None:
         """Try again to store what the store refused; and find out whether it takes changes again."""
         try:
-            await self._backlog.retry()
+            await self.backlog.retry()
         except TaskRunnerError:
             return
         endings, self._unsaved_endings = self._unsaved_endings, []
@@ -151,7 +151,7 @@ class Book:
         try:
             await self.write(ops)
         except TaskRunnerError:
-            self._backlog.keep(ops)
+            self.backlog.keep(ops)
 
     def _ops(self, changes: Sequence[Change], events: Sequence[StoredEvent]) -> list[Op]:
         told = zip(changes, events, strict=True)

@@ -51,9 +51,10 @@ class Control:
     async def request_stop(self, task: Task, signal: str | None = None, grace: float | None = None) -> None:
         """Have a task stopped, and remember that it is wanted; does not wait for its end. Raises StorageFull where it
         had not started."""
-        if task.waiting:
+        if task.waiting and not task.ending:
             await self.cancel_unstarted(task)
             return
+        # also where another change of it is under way (its time has come, or was changed): the intent outlasts that
         intent = task.intent = StopIntent(requested_at=self._book.now(), signal=signal, grace_seconds=grace)
         failpoint.reach("stop.before-intent")
         try:
@@ -66,7 +67,7 @@ class Control:
             failpoint.reach("stop.delivered")
             self._watch.news(task.id)
         elif task.waiting:
-            await self.cancel_unstarted(task)  # its launch was taken back meanwhile
+            await self.cancel_unstarted(task)  # its launch was taken back meanwhile, or it had not started
 
     async def cancel_unstarted(self, task: Task, reason: str | None = None) -> None:
         """End a task that waits. Raises StorageFull: then it still waits."""

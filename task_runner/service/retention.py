@@ -15,7 +15,7 @@ from itertools import islice
 from task_runner.errors import TaskRunnerError
 from task_runner.lib.clock import stamp
 from task_runner.model.state import Outcome
-from task_runner.service import kept, statements
+from task_runner.service import batch, kept, statements
 from task_runner.service.book import Book
 from task_runner.service.disk import Disk
 from task_runner.service.settings import Settings
@@ -68,6 +68,7 @@ class Retention:
         await book.write(
             [
                 statements.drop_keys(stamp(now - settings.idempotency_seconds)),
+                batch.drop_empty(stamp(max(0.0, now - settings.keep_finished_seconds))),
                 ("DELETE FROM events WHERE seq <= ?", (excess,)),
             ]
         )

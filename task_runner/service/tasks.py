@@ -197,6 +197,8 @@ class TaskService:
         task = self.get(task_id)
         if waiting := self.book.dependants.waiting_for(task.id):
             raise Conflict(f"task {waiting[0].id} waits for this one: stop or delete it first")
+        if task.final and not task.ending:
+            self._leaving.add(task.id)  # before the store is waited for: meanwhile it could be tried again
         try:
             await self.book.write([statements.hide(task.id)])
         except StorageFull:

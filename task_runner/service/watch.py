@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from collections.abc import Iterable
 from dataclasses import replace
 
 from task_runner.environment.base import Environment, Sighting
-from task_runner.lib import failpoint
+from task_runner.lib import backoff, failpoint
 from task_runner.lib.clock import stamp
 from task_runner.model.state import WAITING, Event, Outcome, State, step
 from task_runner.model.status import Status
-from task_runner.service.again import delay, next_attempt
+from task_runner.service.again import next_attempt
 from task_runner.service.book import Book, Change
 from task_runner.service.classify import Active, Ended, NotStarted, Vanished, classify, stall_reason
 from task_runner.service.queue import Queue
@@ -120,7 +119,7 @@ class Watch:
         if record.outcome is None or task.intent is not None or task.deleted or '"retry"' not in task.spec_json:
             return change
         tries = record.attempt - record.first_attempt + 1
-        wait = delay(task.spec.retry, tries, record.outcome, random.random())  # noqa: S311
+        wait = backoff.delay(task.spec.retry, tries, record.outcome, backoff.chance())
         if wait is None:
             return change
         at = stamp(self._book.clock.time() + wait)
@@ -238,9 +237,8 @@ class Watch:
 
     async def _clear_and_note(self, task: Task, vanished: Vanished, sighting: Sighting) -> None:
         try:
-            receipt = None
-            if not vanished.earlier_boot:
-                receipt = await asyncio.to_thread(self._environment.clear, task.id)
+            rebooted = vanished.earlier_boot
+            receipt = await asyncio.to_thread(self._environment.clear, task.id, rebooted=rebooted)
             record = replace(
                 task.record,
                 state=State.LOST,

@@ -20,7 +20,8 @@ def _iso(text: str) -> float:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        raise ValueError(f"{text[:40]!r} is no time: seconds since 1970, or ISO 8601 like 2030-01-31T03:00:00Z") from None
+        expected = "seconds since 1970, or ISO 8601 like 2030-01-31T03:00:00Z"
+        raise ValueError(f"{text[:40]!r} is no time: {expected}") from None
     if moment.tzinfo is None:
         raise ValueError(f"{text[:40]!r} has no time zone: end it with Z, or with an offset like +01:00")
     return moment.timestamp()
