@@ -78,12 +78,12 @@ class Acceptance:
 
     async def task(self, spec: Spec, *, origin: str, key: str | None, template: str | None) -> Accepted:
         """Accept a task. Raises InvalidRequest, StorageFull, Conflict."""
-        spec = self._admitted(spec, "")
-        spec_json = _encode(spec)
-        digest = hashlib.sha256(spec_json.encode()).hexdigest() if key is not None else ""
+        # a request that was accepted once gets its answer again, also where it would be refused by now
+        digest = hashlib.sha256(_encode(spec).encode()).hexdigest() if key is not None else ""
 
         async def accept() -> Task:
-            task = self._new(secrets.token_hex(8), spec, spec_json, origin=origin, template=template)
+            admitted = self._admitted(spec, "")
+            task = self._new(secrets.token_hex(8), admitted, _encode(admitted), origin=origin, template=template)
             failpoint.reach("accept.before-store")
             await self._keep([task], self._key_ops(key, task.id, digest))
             return task
@@ -98,19 +98,20 @@ class Acceptance:
     async def batch(self, order: BatchOrder, *, origin: str, key: str | None) -> tuple[str, bool]:
         """Accept a batch, whole or not at all; returns its id, and whether an earlier request with the same key had
         made it. Raises InvalidRequest, StorageFull, Conflict."""
-        # a large one takes long, and the daemon has others to answer
-        ids, specs, spec_jsons = await asyncio.to_thread(self._prepare, order)
-        batch = Batch(
-            id=secrets.token_hex(8),
-            name=order.name,
-            created_at=self._book.now(),
-            num_tasks=len(specs),
-            tags=order.tags,
-            metadata=order.metadata,
-            removed=Counts(),
-        )
+        digest = await asyncio.to_thread(_digest, order) if key is not None else ""
 
         async def accept() -> Batch:
+            # a large one takes long, and the daemon has others to answer
+            ids, specs, spec_jsons = await asyncio.to_thread(self._prepare, order)
+            batch = Batch(
+                id=secrets.token_hex(8),
+                name=order.name,
+                created_at=self._book.now(),
+                num_tasks=len(specs),
+                tags=order.tags,
+                metadata=order.metadata,
+                removed=Counts(),
+            )
             tasks = [
                 self._new(task_id, spec, spec_json, origin=origin, template=template, batch=batch.id)
                 for task_id, spec, spec_json, template in zip(ids, specs, spec_jsons, order.templates, strict=True)
@@ -119,13 +120,10 @@ class Acceptance:
             await self._keep(tasks, [batches.insert(batch), *self._key_ops(key, batch.id, digest)])
             return batch
 
-        digest = ""
-        if key is not None:
-            words = json.dumps([order.name, order.tags, order.metadata])
-            digest = hashlib.sha256("\n".join(["batch", words, *map(_encode, order.specs)]).encode()).hexdigest()
-            made = await self._once(key, digest, accept)
-            return (made, True) if isinstance(made, str) else (made.id, False)
-        return (await accept()).id, False
+        if key is None:
+            return (await accept()).id, False
+        made = await self._once(key, digest, accept)
+        return (made, True) if isinstance(made, str) else (made.id, False)
 
     def _prepare(self, order: BatchOrder) -> tuple[list[str], list[Spec], list[str]]:
         ids = [secrets.token_hex(8) for _ in order.specs]
@@ -213,3 +211,8 @@ class Acceptance:
 
 def _encode(spec: Spec) -> str:
     return json.dumps(to_json(spec, sparse=True), ensure_ascii=False)
+
+
+def _digest(order: BatchOrder) -> str:
+    words = json.dumps([order.name, order.tags, order.metadata])
+    return hashlib.sha256("\n".join(["batch", words, *map(_encode, order.specs)]).encode()).hexdigest()

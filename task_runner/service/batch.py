@@ -81,16 +81,16 @@ def pause(batch_id: str, paused: bool) -> Op:
 
 def count_removed(task_id: str) -> Op:
     """The statement that keeps the count right when a task is removed; stands before the removal."""
-    return (
+    sql = (
         "UPDATE batches SET removed_ok = removed_ok + (SELECT outcome = 'succeeded' FROM tasks WHERE id = :id),"
         " removed_cancelled = removed_cancelled + (SELECT outcome = 'cancelled' FROM tasks WHERE id = :id),"
         " removed_failed = removed_failed"
         " + (SELECT outcome NOT IN ('succeeded', 'cancelled') FROM tasks WHERE id = :id),"
         " removed_finished_at = max(ifnull(removed_finished_at, ''), (SELECT finished_at FROM tasks WHERE id = :id))"
         # the outcome is asked for, too: a row that is removed before it is over must not fail a commit
-        " WHERE id = (SELECT batch FROM tasks WHERE id = :id AND outcome IS NOT NULL)",
-        {"id": task_id},
+        " WHERE id = (SELECT batch FROM tasks WHERE id = :id AND outcome IS NOT NULL)"
     )
+    return (sql, {"id": task_id})
 
 
 def drop_empty(before: str) -> Op:

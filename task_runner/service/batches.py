@@ -103,13 +103,15 @@ class Batches:
         await self._book.write([rows.pause(batch.id, paused)])
         (self._queue.held.add if paused else self._queue.held.discard)(batch.id)
         change = self._control.pause if paused else self._control.resume
-        wanted = State.RUNNING if paused else State.PAUSED
+        wanted = State.PAUSED if paused else State.RUNNING
         for task in self._active(batch.id):
-            if task.record.state is wanted:
+            if task.record.state in (State.RUNNING, State.PAUSED):
                 try:
                     change(task.id)
                 except (Conflict, NotFound):
                     pass  # it has just ended
+            elif not task.waiting:
+                task.wish = wanted  # one that is just starting is asked as soon as it runs
         self._queue.unheld(batch.id)
         return self.get(batch.id)
 

@@ -91,12 +91,14 @@ class Control:
     def pause(self, task_id: str) -> Task:
         """Freeze a running task. Raises Conflict where it does not run."""
         task = self._controllable(task_id, "paused", {State.RUNNING, State.PAUSED})
+        task.wish = State.PAUSED
         self._reach_runner(task, self._environment.pause(task.id, task.record.attempt))
         return task
 
     def resume(self, task_id: str) -> Task:
         """Let a paused task go on. Raises Conflict where it does not run."""
         task = self._controllable(task_id, "resumed", {State.RUNNING, State.PAUSED})
+        task.wish = State.RUNNING
         self._reach_runner(task, self._environment.resume(task.id, task.record.attempt))
         return task
 

@@ -56,6 +56,8 @@ def _load(book: Book, queue: Queue, environment: Environment, remove: Callable[[
         if task.waiting and task.id not in known:
             queue.add(task)
             continue
+        if task.waiting and task.batch in queue.held:
+            task.wish = State.PAUSED  # it was just starting, and has not been asked
         task.record = replace(task.record, state=State.UNKNOWN)
         if '"gpus"' in task.spec_json:
             task.gpus = environment.look(task.id, task.record.attempt).gpus

@@ -97,6 +97,8 @@ class Task:
     launched_at: float | None = None
     #: the runner has been sent the intent
     delivered: bool = False
+    #: "paused" or "running": asked of its runner, and not yet seen to be so
+    wish: State | None = None
     #: what it waits for, if that is not the queue
     pending_reason: str | None = None
     #: an earlier try to launch it failed; not before this time (monotonic)
@@ -118,7 +120,7 @@ class Task:
 
     def start_over(self) -> None:
         """Forget what belonged to an attempt that has ended."""
-        self.intent, self.stall, self.launched_at = None, None, None
+        self.intent, self.wish, self.stall, self.launched_at = None, None, None, None
         self.delivered, self.pending_reason, self.not_before, self.refusals = False, None, 0.0, 0
         self.gpus = ()
 

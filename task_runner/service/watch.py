@@ -150,6 +150,7 @@ class Watch:
     ) -> Change | None:
         if task.intent is not None and not task.delivered and state is not State.STOPPING:
             task.delivered = self.deliver(task)
+        self._heed_wish(task, state)
         if idle:
             self._check_pulse(task, sighting)
         if status is not None and state is not State.STARTING:
@@ -165,6 +166,16 @@ class Watch:
         intent = task.intent
         assert intent is not None
         return self._environment.stop(task.id, task.record.attempt, intent.signal, intent.grace_seconds)
+
+    def _heed_wish(self, task: Task, state: State) -> None:
+        """Ask again for a pause, or its end, that the runner could not heed: it was just starting, or between two
+        actions."""
+        if task.wish is State.PAUSED and state is State.RUNNING:
+            self._environment.pause(task.id, task.record.attempt)
+        elif task.wish is State.RUNNING and state is State.PAUSED:
+            self._environment.resume(task.id, task.record.attempt)
+        elif task.wish is state or state is State.STOPPING:
+            task.wish = None
 
     def _not_started(self, task: Task) -> None:
         """A launch of which nothing is to be seen: take it back, if it is old enough to be lost."""
