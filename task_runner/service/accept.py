@@ -79,7 +79,7 @@ class Acceptance:
     async def task(self, spec: Spec, *, origin: str, key: str | None, template: str | None) -> Accepted:
         """Accept a task. Raises InvalidRequest, StorageFull, Conflict."""
         # a request that was accepted once gets its answer again, also where it would be refused by now
-        digest = hashlib.sha256(_encode(spec).encode()).hexdigest() if key is not None else ""
+        digest = _digest([spec]) if key is not None else ""
 
         async def accept() -> Task:
             admitted = self._admitted(spec, "")
@@ -98,7 +98,8 @@ class Acceptance:
     async def batch(self, order: BatchOrder, *, origin: str, key: str | None) -> tuple[str, bool]:
         """Accept a batch, whole or not at all; returns its id, and whether an earlier request with the same key had
         made it. Raises InvalidRequest, StorageFull, Conflict."""
-        digest = await asyncio.to_thread(_digest, order) if key is not None else ""
+        words = ["batch", order.name, order.tags, order.metadata]
+        digest = await asyncio.to_thread(_digest, order.specs, *words) if key is not None else ""
 
         async def accept() -> Batch:
             # a large one takes long, and the daemon has others to answer
@@ -213,6 +214,9 @@ def _encode(spec: Spec) -> str:
     return json.dumps(to_json(spec, sparse=True), ensure_ascii=False)
 
 
-def _digest(order: BatchOrder) -> str:
-    words = json.dumps([order.name, order.tags, order.metadata])
-    return hashlib.sha256("\n".join(["batch", words, *map(_encode, order.specs)]).encode()).hexdigest()
+def _digest(specs: Sequence[Spec], *words: Any) -> str:
+    """Of what a request asks for. The order of an object's names means nothing, and may differ from try to try."""
+    digest = hashlib.sha256(json.dumps(words, sort_keys=True).encode())
+    for spec in specs:
+        digest.update(json.dumps(to_json(spec, sparse=True), sort_keys=True).encode())
+    return digest.hexdigest()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import replace
+from signal import SIGCONT
 
 from task_runner.environment.base import Environment
 from task_runner.errors import Conflict, StorageFull
@@ -105,6 +106,8 @@ class Control:
     def signal(self, task_id: str, number: int) -> Task:
         """Send a signal to the first process of a task's current action. Raises Conflict."""
         task = self._controllable(task_id, "signalled", _SIGNALLED)
+        if number == SIGCONT and task.record.state is State.PAUSED:
+            raise Conflict("the task is paused: SIGCONT would let a part of it run; resume it")
         self._reach_runner(task, self._environment.signal(task.id, task.record.attempt, number))
         return task
 
