@@ -70,6 +70,8 @@ class Output(TypedDict):
     writtenAt: str | None
     sha256: str | None
     gaps: list[Gap]
+    #: why it is kept otherwise than the spec asks
+    note: str | None
 
 
 class Progress(TypedDict):

@@ -41,8 +41,7 @@ class OutputLog:
         self._last_look = 0.0
         self._last_size = 0
         self._patience = QUICK
-        #: why the limit is not kept, where it cannot be
-        self.warning: str | None = None
+        self._note: str | None = None  # why the limit is not kept, where it cannot be
 
     def open(self) -> None:
         """Create the files. Raises OSError."""
@@ -104,20 +103,20 @@ class OutputLog:
 
     def report(self) -> tuple[Output, Output | None]:
         """For a status: of output.log, or of stdout.log and stderr.log."""
-        reports = [file.report(None) for file in self._files]
+        reports = [file.report(None, self._note) for file in self._files]
         return reports[0], reports[1] if len(reports) > 1 else None
 
     def seal(self) -> tuple[Output, Output | None]:
         """For the last status, when nothing writes any more: with the sums, where they can be made."""
         self._free()
-        reports = [file.report(file.sum()) for file in self._files]
+        reports = [file.report(file.sum(), self._note) for file in self._files]
         return reports[0], reports[1] if len(reports) > 1 else None
 
     # -- the limit
 
     def check(self) -> float | None:
         """Free what is over the limit; returns in how many seconds to ask again, None for never."""
-        if self._limit is None or self.warning is not None:
+        if self._limit is None or self._note is not None:
             return None
         now, size = time.monotonic(), sum(file.size() for file in self._files)
         self._patience = next_look(self._limit, self._patience, size - self._last_size, now - self._last_look)
@@ -126,14 +125,14 @@ class OutputLog:
         return self._patience
 
     def _free(self) -> None:
-        if self._limit is None or self.warning is not None:
+        if self._limit is None or self._note is not None:
             return
         for file in self._files:
             try:
                 file.free(self._limit)
             except OSError as error:
                 if error.errno in gaps.IMPOSSIBLE:
-                    self.warning = f"the output is kept whole: this file system frees no middle ({error.strerror})"
+                    self._note = f"the output is kept whole: this file system frees no middle ({error.strerror})"
 
 
 _NONE: set[int] = set()
@@ -195,7 +194,7 @@ class _File:
         if written_at is not None:
             self._before = (size, written_at)
 
-    def report(self, sha256: str | None) -> Output:
+    def report(self, sha256: str | None, note: str | None) -> Output:
         size, written_at = self.seen()
         start, end = self._gap
         return Output(
@@ -203,6 +202,7 @@ class _File:
             written_at=None if written_at is None else stamp(written_at),
             sha256=sha256,
             gaps=[Gap(offset=start, bytes=end - start)] if end else [],
+            note=note,
         )
 
     def sum(self) -> str | None:

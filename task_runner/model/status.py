@@ -125,6 +125,8 @@ class Output:
     #: of all bytes that are kept, in order; known when the task is over
     sha256: str | None = None
     gaps: list[Gap] = field(default_factory=list)
+    #: why it is kept otherwise than the spec asks, where it is
+    note: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
