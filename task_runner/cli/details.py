@@ -117,7 +117,9 @@ def _output(found: Output | None) -> str | None:
     missing = sum(gap["bytes"] for gap in found["gaps"])
     gap = f", of which {size(missing)} in the middle are not kept" if missing else ""
     checksum = f", sha256 {found['sha256']}" if found["sha256"] else ""
-    return f"{size(found['bytes'])}{gap}{checksum}"
+    said = found.get("note")  # an older daemon does not say
+    note = f"; {clean(said)}" if said else ""
+    return f"{size(found['bytes'])}{gap}{checksum}{note}"
 
 
 def _actions(
