@@ -1,7 +1,7 @@
 # Every target does its own set-up, once, in .venv. Another interpreter: make test PYTHON=python3.13
 PYTHON ?= python3
 # how many tests run at once, and more arguments for pytest: make test WORKERS=4 ARGS="-k stop"
-WORKERS ?= 3
+WORKERS ?= 4
 ARGS ?=
 BIN := .venv/bin
 

@@ -1,21 +1,30 @@
 """Named places where the program can be made to die, so that a test can ask what comes after.
 
-`TASK_RUNNER_FAILPOINT=accept.before-commit` makes the process kill itself with SIGKILL on reaching that
-place; `name:3` on reaching it for the third time. Without the variable a failpoint is one dictionary look-up.
+`TASK_RUNNER_FAILPOINT=accept.before-commit` makes the process kill itself with SIGKILL on reaching that place;
+`name:3` on reaching it for the third time; `name@/path` not before there is such a file. Without the variable a
+failpoint is one dictionary look-up.
 """
 
 from __future__ import annotations
 
 import os
 import signal
+from dataclasses import dataclass
 
 
-def _read(text: str) -> dict[str, int]:
-    counts = {}
+@dataclass(slots=True)
+class _Armed:
+    left: int
+    trigger: str | None
+
+
+def _read(text: str) -> dict[str, _Armed]:
+    armed = {}
     for part in filter(None, text.split(",")):
-        name, _, count = part.partition(":")
-        counts[name] = int(count or 1)
-    return counts
+        place, _, trigger = part.partition("@")
+        name, _, count = place.partition(":")
+        armed[name] = _Armed(int(count or 1), trigger or None)
+    return armed
 
 
 _ARMED = _read(os.environ.get("TASK_RUNNER_FAILPOINT", ""))
@@ -24,6 +33,9 @@ _ARMED = _read(os.environ.get("TASK_RUNNER_FAILPOINT", ""))
 def reach(name: str) -> None:
     """Die here if this failpoint is armed."""
     if name in _ARMED:
-        _ARMED[name] -= 1
-        if _ARMED[name] == 0:
+        armed = _ARMED[name]
+        if armed.trigger is not None and not os.path.exists(armed.trigger):
+            return
+        armed.left -= 1
+        if armed.left == 0:
             os.kill(os.getpid(), signal.SIGKILL)

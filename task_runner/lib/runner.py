@@ -166,7 +166,7 @@ class TaskRunner:
         for index, action in enumerate(self._spec.actions):
             supervision.sit_out_pause()
             if supervision.must_end:
-                supervision.interrupted = True
+                supervision.kept_from_starting()
                 return
             if index:
                 failpoint.reach("runner.next-action")
@@ -193,10 +193,13 @@ class TaskRunner:
         note = self._report.begin_action(index)
         while True:
             outcome = self._try(note, index, action)
-            if action.retry is None or self._supervision.must_end:
+            if action.retry is None:
                 return outcome
             wait = backoff.delay(action.retry, note.tries, outcome, backoff.chance())
             if wait is None:
+                return outcome
+            if self._supervision.must_end:
+                self._supervision.kept_from_starting()
                 return outcome
             note.state = "waiting"
             # one whose first try could not even be started counts as running: it can be paused and stopped

@@ -101,6 +101,12 @@ class Supervision:
         """No further action may start."""
         return self._expired if self.cleaning else self.order is not None
 
+    def kept_from_starting(self) -> None:
+        """What was to come next may not: the request that is to end the task has cut it short, though it came when
+        nothing ran."""
+        if not self.cleaning:
+            self.interrupted = True
+
     def begin_try(self, seconds: float | None) -> None:
         """An action is about to start, which may run for so long."""
         self._family.expect()

@@ -9,6 +9,9 @@ from task_runner.errors import FieldError, InvalidRequest
 from task_runner.model.spec import Spec
 from task_runner.service.task import Task
 
+#: of a cycle so many tasks are told
+_TOLD = 10
+
 
 class Dependants:
     """For every task that others name in `after`: those that are not over."""
@@ -61,7 +64,8 @@ def by_name(specs: Sequence[Spec], ids: Sequence[str]) -> list[Spec]:
         resolved.append(replace(spec, after=after) if after else spec)
     if cycle := find_cycle(_edges(resolved, ids)):
         places = [f"tasks.{index}" for index in cycle]
-        message = f"it would wait for itself: {' waits for '.join([*places, places[0]])}"
+        told = places if len(places) <= _TOLD else [*places[: _TOLD - 1], f"… ({len(places) - _TOLD + 1} more)"]
+        message = f"it would wait for itself: {' waits for '.join([*told, places[0]])}"
         raise InvalidRequest(fields=[FieldError(f"{places[0]}.after", message)])
     return resolved
 
