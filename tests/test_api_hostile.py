@@ -286,7 +286,7 @@ def test_a_faulty_place_to_resume_at(shared: Daemon, value: str):
     refused(shared.http.get("/v1/events", params={"after": value}))
 
 
-@pytest.mark.parametrize("value", ["nan", "-1", "301", "inf", "x", ""])
+@pytest.mark.parametrize("value", ["nan", "-1", "301", "inf", "x", "", "٣"])
 def test_a_faulty_patience(shared: Daemon, value: str):
     task_id = post(shared, GOOD).json()["taskId"]
     assert refused(shared.http.get(f"/v1/tasks/{task_id}", params={"wait": value}))["errors"][0]["field"] == "wait"

@@ -256,7 +256,7 @@ def test_a_paused_task_stands_still_as_a_whole(daemon: Daemon):
     task_id = daemon.submit("sh", "-c", script, graceSeconds=0.2)
     wait_for(lambda: len(daemon.alive(task_id)) >= 5, "the tree has grown")
     pause(daemon, task_id)
-    assert stands_still(daemon, task_id)
+    wait_for(lambda: stands_still(daemon, task_id), "all of it is stopped: who waits for a disk a moment later")
     ticks = sum(each.ticks for each in daemon.alive(task_id))
     wait_beats(daemon, task_id)
     assert stands_still(daemon, task_id)

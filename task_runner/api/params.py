@@ -24,7 +24,7 @@ def seconds(query: Mapping[str, str], name: str, default: float, *, high: float)
     if text is None:
         return default
     try:
-        value = float(text)
+        value = float(text) if text.isascii() else -1.0
     except ValueError:
         value = -1.0
     if not 0 <= value <= high:

@@ -43,6 +43,7 @@ class Watch:
         self._news: set[str] = set()
         self._wake = asyncio.Event()
         self._suspects: dict[str, float] = {}  # task id: the pulse that was found too old at the last scan
+        self._looking = asyncio.Lock()
         self._burials: set[asyncio.Task[None]] = set()
         self._burying: set[str] = set()
 
@@ -78,7 +79,19 @@ class Watch:
                 await asyncio.sleep(0)
 
     async def look(self, ids: Iterable[str], *, idle: bool = False) -> None:
-        """Look at these tasks and note what is new. ``idle``: there was no news, so silence counts."""
+        """Look at these tasks and note what is new. ``idle``: there was no news, so silence counts.
+
+        One look at a time: what one has found and not yet noted another would find, and tell, again.
+        """
+        async with self._looking:
+            changes = self._changes(ids, idle)
+            if changes:
+                failpoint.reach("watch.before-note")
+                await self._note(changes)
+                failpoint.reach("watch.after-note")
+        self._queue.fill()
+
+    def _changes(self, ids: Iterable[str], idle: bool) -> list[Change]:
         changes = []
         for task_id in ids:
             task = self._book.active.get(task_id)
@@ -91,11 +104,7 @@ class Watch:
                 continue
             if change is not None:
                 changes.append(change)
-        if changes:
-            failpoint.reach("watch.before-note")
-            await self._note(changes)
-            failpoint.reach("watch.after-note")
-        self._queue.fill()
+        return changes
 
     async def _note(self, changes: list[Change]) -> None:
         changes = [self._or_again(change) for change in changes]
