@@ -77,7 +77,7 @@ async def test_a_task_that_is_being_tried_again_is_stopped_and_deleted(made):
     await made.over(task_id)
     await asyncio.gather(made.service.control.retry(task_id), made.service.delete(task_id))
     await made.until(lambda: task_id not in made.service.book.active and made.service.store.get(task_id) is None)
-    assert made.environment.known() == []
+    await made.until(lambda: made.environment.known() == [])
 
 
 @in_world()

@@ -332,6 +332,26 @@ def test_a_process_that_keeps_the_pipe_open_is_not_waited_for(
     assert Path(directory.output).read_bytes() == b"one\n"
 
 
+def test_a_filter_may_be_at_its_end_before_it_is_waited_for(
+    logs: Logs, directory: AttemptDirectory, monkeypatch: pytest.MonkeyPatch
+):
+    see_out = outputpipe.OutputPipe._await
+
+    def late(pipe: outputpipe.OutputPipe, pid: int) -> None:
+        os.kill(pid, signal.SIGCONT)
+        wait_for(lambda: not os.path.exists(f"/proc/{pid}"), "the filter is gone, and the kernel has waited for it")
+        see_out(pipe, pid)
+
+    monkeypatch.setattr(outputpipe.OutputPipe, "_await", late)
+    log = logs()
+    log.begin()
+    os.kill(the_filter(log), signal.SIGSTOP)
+    run(log, "echo", "one")
+    log.end()
+    assert log.filters == set()
+    assert Path(directory.output).read_bytes() == b"one\n"
+
+
 def test_a_descriptor_or_process_too_few_leaves_nothing_behind(logs: Logs, monkeypatch: pytest.MonkeyPatch):
     def fail(*_args: Any, **_more: Any) -> int:
         raise BlockingIOError("Resource temporarily unavailable")

@@ -101,16 +101,25 @@ class OutputPipe:
 
     def _await(self, pid: int) -> None:
         """Wait for a filter to come to the end of its pipes."""
-        os.kill(pid, signal.SIGCONT)  # it may have been stopped with the task
+        try:
+            self._see_out(pid)
+        except ProcessLookupError:
+            pass  # it was there before us; the kernel waits for it in our place
+        self.filters.discard(pid)
+        if any(map(_waiting, self._sources)):
+            self._replace()
+
+    def _see_out(self, pid: int) -> None:
         watch = os.pidfd_open(pid)
         try:
+            signal.pidfd_send_signal(watch, signal.SIGCONT)  # it may have been stopped with the task
             poll = select.poll()
             poll.register(watch, select.POLLIN)
             before = self._progress()
             while not poll.poll(STUCK * 1000):
                 now = self._progress()
                 if now == before:
-                    os.kill(pid, signal.SIGKILL)
+                    signal.pidfd_send_signal(watch, signal.SIGKILL)
                     self._revivals = REVIVALS
                 before = now
         finally:
@@ -119,9 +128,6 @@ class OutputPipe:
             os.waitpid(pid, 0)  # one that was killed before `end`
         except ChildProcessError:
             pass
-        self.filters.discard(pid)
-        if any(map(_waiting, self._sources)):
-            self._replace()
 
     def _progress(self) -> list[int]:
         """What changes as long as a filter gets on: bytes that wait in the pipes, bytes in the files."""

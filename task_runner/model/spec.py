@@ -67,7 +67,7 @@ class Spec:
     #: run in order after them, each of them, whatever happened: also after a stop, a time limit or a failure
     cleanup: Annotated[list[Action], Limit(max_length=100)] = field(default_factory=list)
     #: seconds for all of the cleanup together
-    cleanup_seconds: Seconds = 60.0
+    cleanup_seconds: Annotated[float, Limit(gt=0, le=86_400)] = 60.0
     #: for people
     name: Name | None = None
     #: the task is stopped when its actions have run for this long, pauses not counted; none: no limit
