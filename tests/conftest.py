@@ -351,6 +351,11 @@ def faketime_library() -> str | None:
     return None
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes longest begins first: begun last, it would run alone while the other processors wait."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--crash-cycles", type=int, default=50, help="how often the crash suite kills something")
     parser.addoption("--crash-seed", type=int, default=1, help="what the crash suite kills, and when")

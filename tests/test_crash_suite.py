@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+import pytest
 from conftest import Daemon, wait_for
 
 from task_runner.lib import lock, process
@@ -166,6 +167,7 @@ def all_tasks(daemon: Daemon) -> dict[str, dict]:
     return found
 
 
+@pytest.mark.slow
 def test_nothing_is_lost_doubled_or_guessed(make_daemon, tmp_path, request):
     cycles = request.config.getoption("--crash-cycles")
     seed = request.config.getoption("--crash-seed")
