@@ -88,6 +88,22 @@ def test_what_was_refused_is_written_before_what_comes_after(tmp_path: Path) -> 
     assert kept(tmp_path) == {"x": "newest", "y": "old"}
 
 
+def test_a_change_that_was_on_its_way_does_not_hide_that_another_was_refused(tmp_path: Path) -> None:
+    async def work(store: Store) -> None:
+        backlog = Backlog(store)
+        on_its_way = asyncio.create_task(backlog.write([keep("x", "1")]))
+        await asyncio.sleep(0)
+        backlog.error = "full"  # what a refusal leaves
+        backlog.keep([keep("y", "2")])
+        await on_its_way
+        assert backlog.error == "full"
+        await backlog.retry()
+        assert backlog.error is None
+
+    run(work, tmp_path)
+    assert kept(tmp_path) == {"x": "1", "y": "2"}
+
+
 def test_a_refused_change_that_can_never_be_stored_does_not_bar_the_way(tmp_path: Path) -> None:
     async def work(store: Store) -> None:
         backlog = Backlog(store)

@@ -35,7 +35,8 @@ class Backlog:
         except TaskRunnerError as error:
             self.error = str(error)
             raise
-        self.error = None
+        if not self._refused:  # another may have been refused while this one was on its way
+            self.error = None
 
     def keep(self, ops: list[Op]) -> None:
         """Have changes written later, which have been refused."""
