@@ -52,11 +52,7 @@ async def get_batch(request: Request) -> Response:
     batch = service.batches.get(request.path_params["batch_id"])
     patience = seconds(request.query_params, "wait", 0.0, high=MAX_WAIT)
     if patience:
-        closing = asyncio.ensure_future(request.app.state.streams.closing.wait())
-        waiting = asyncio.ensure_future(service.batches.wait(batch.id, patience))
-        await asyncio.wait([closing, waiting], return_when=asyncio.FIRST_COMPLETED)
-        closing.cancel()
-        waiting.cancel()
+        await request.app.state.streams.wait_unless_closing(service.batches.wait(batch.id, patience))
     return json_response(service.batches.show(batch))
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -31,11 +29,7 @@ async def get_node(request: Request) -> Response:
     service = _service(request)
     patience = seconds(request.query_params, "wait", 0.0, high=MAX_WAIT)
     if patience and not service.drain.empty:
-        closing = asyncio.ensure_future(request.app.state.streams.closing.wait())
-        waiting = asyncio.ensure_future(service.drain.wait_empty(patience))
-        await asyncio.wait([closing, waiting], return_when=asyncio.FIRST_COMPLETED)
-        closing.cancel()
-        waiting.cancel()
+        await request.app.state.streams.wait_unless_closing(service.drain.wait_empty(patience))
     return _shown(service)
 
 

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import signal
 import threading
-from collections.abc import AsyncIterator, Callable, Generator
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator
 from concurrent.futures import ThreadPoolExecutor
 from types import FrameType
 from typing import Any, TypeVar
@@ -96,6 +96,13 @@ class Streams:
                 step.add_done_callback(lambda _done: self.readers.submit(parts.close))
             else:
                 self.readers.submit(parts.close)
+
+    async def wait_unless_closing(self, waiting: Coroutine[Any, Any, object]) -> None:
+        """Return when what is waited for has come, or when the server is told to go."""
+        waits = [asyncio.ensure_future(self.closing.wait()), asyncio.ensure_future(waiting)]
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        for each in waits:
+            each.cancel()
 
     def close_on_signals(self) -> None:
         """End all streams when the server is told to go.

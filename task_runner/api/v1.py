@@ -113,11 +113,7 @@ async def get_task(request: Request) -> Response:
     patience = seconds(request.query_params, "wait", 0.0, high=MAX_WAIT)
     task = service.get(request.path_params["task_id"])
     if patience and not task.final:
-        closing = asyncio.ensure_future(request.app.state.streams.closing.wait())
-        waiting = asyncio.ensure_future(service.wait(task.id, patience))
-        await asyncio.wait([closing, waiting], return_when=asyncio.FIRST_COMPLETED)
-        closing.cancel()
-        waiting.cancel()
+        await request.app.state.streams.wait_unless_closing(service.wait(task.id, patience))
         task = service.get(task.id)
     return json_response(_shown(service, task))
 

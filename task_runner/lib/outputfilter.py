@@ -24,9 +24,8 @@ from typing import NoReturn
 
 from task_runner.lib.clock import stamp
 from task_runner.lib.signals import HANDLED
+from task_runner.model.terms import LEAST_MASKED
 
-#: shorter secrets cannot be masked: half of every output would be stars
-SHORTEST = 4
 #: a line of a secret of several lines is a secret itself if it is not shorter
 SHORTEST_LINE = 8
 _CHUNK = 64 * 1024
@@ -40,7 +39,7 @@ def patterns(values: Iterable[str]) -> tuple[bytes, ...]:
     for value in values:
         whole = value.encode("utf-8", "surrogateescape")
         lines = (line.strip() for line in whole.splitlines())
-        found.update(each for each in (whole, whole.strip()) if len(each) >= SHORTEST)
+        found.update(each for each in (whole, whole.strip()) if len(each) >= LEAST_MASKED)
         found.update(line for line in lines if len(line) >= SHORTEST_LINE)
     return tuple(sorted(found, key=lambda each: (-len(each), each)))
 

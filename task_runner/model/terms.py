@@ -19,6 +19,8 @@ TagValue = Annotated[str, Limit(max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
 VariableName = Annotated[str, Limit(min_length=1, max_length=1000, pattern=r"^[^\x00=]+$")]
 #: a word that names something on the server: a pool, a secret, a template
 Word = Annotated[str, Limit(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+#: bytes of the shortest secret that is masked in an output: a shorter one stands in too many places by chance
+LEAST_MASKED = 4
 #: a path below the task's working directory; that it stays there is checked where it is used
 WorkPath = Annotated[str, Limit(min_length=1, max_length=4096, pattern=r"^[^\x00]+$")]
 Url = Annotated[str, Limit(min_length=1, max_length=8192, pattern=r"^[a-z][a-z0-9+.-]*:[^\x00-\x20\x7f]+$")]

@@ -13,6 +13,7 @@ import hashlib
 import json
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -136,7 +137,7 @@ class Acceptance:
 
     # -- both
 
-    def _admitted(self, spec: Spec, prefix: str, batch: set[str] = frozenset()) -> Spec:  # type: ignore[assignment]
+    def _admitted(self, spec: Spec, prefix: str, batch: AbstractSet[str] = frozenset()) -> Spec:
         """The spec with the ids of tasks written out. Raises InvalidRequest."""
         self._admit(spec, prefix)
         if not spec.after:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from signal import SIGCONT
 
@@ -74,18 +75,15 @@ class Control:
         """End a task that waits. Raises StorageFull: then it still waits."""
         if task.ending or not task.waiting:
             return
-        task.ending = True  # keeps the queue from starting it while the store writes
-        try:
-            record = replace(
-                task.record,
-                state=step(task.record.state, Event.STOP),
-                outcome=Outcome.CANCELLED,
-                finished_at=self._book.now(),
-                error=reason,
-            )
+        record = replace(
+            task.record,
+            state=step(task.record.state, Event.STOP),
+            outcome=Outcome.CANCELLED,
+            finished_at=self._book.now(),
+            error=reason,
+        )
+        with _changing(task):
             await self._book.change([Change(task, record)])
-        finally:
-            task.ending = False
 
     # -- a task that runs
 
@@ -162,12 +160,9 @@ class Control:
             state = step(state, Event.POSTPONE)
         elif state is State.SCHEDULED:
             state = step(state, Event.DUE)
-        task.ending = True
-        try:
-            record = replace(record, state=state, execute_at=stamp(now if at is None else at))
+        record = replace(record, state=state, execute_at=stamp(now if at is None else at))
+        with _changing(task):
             await self._book.change([Change(task, record)])
-        finally:
-            task.ending = False
         self._queue.reschedule(task)
         self._queue.fill()
         return task
@@ -179,14 +174,9 @@ class Control:
         tasks = [task for task in tasks if task.record.state is State.SCHEDULED and not task.ending]
         if not tasks:
             return
-        for task in tasks:
-            task.ending = True
-        try:
-            changes = [Change(task, replace(task.record, state=step(task.record.state, Event.DUE))) for task in tasks]
+        changes = [Change(task, replace(task.record, state=step(task.record.state, Event.DUE))) for task in tasks]
+        with _changing(*tasks):
             await self._book.change(changes)
-        finally:
-            for task in tasks:
-                task.ending = False
         for task in tasks:
             self._queue.add(task)
 
@@ -199,19 +189,29 @@ class Control:
             raise Conflict("another request is about to try this task again")
         state = step(task.record.state, Event.RETRY)
         record = next_attempt(task.record, state=state, retry_at=None, series=False)
-        task.ending = True
-        self._book.take_up(task)
-        try:
-            await self._book.change([Change(task, record)], [statements.save_intent(task.id, None)])
-        except StorageFull:
-            self._book.active.pop(task.id, None)
-            raise
-        finally:
-            task.ending = False
+        with _changing(task):
+            self._book.take_up(task)
+            try:
+                await self._book.change([Change(task, record)], [statements.save_intent(task.id, None)])
+            except StorageFull:
+                self._book.active.pop(task.id, None)
+                raise
         task.start_over()
         self._queue.add(task)
         self._queue.fill()
         return task
+
+
+@contextmanager
+def _changing(*tasks: Task) -> Iterator[None]:
+    """While the store is asked to change these: the queue does not start them, and nobody else changes them."""
+    for task in tasks:
+        task.ending = True
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.ending = False
 
 
 def _has_open_input(task: Task) -> bool:

@@ -17,13 +17,12 @@ from collections.abc import Iterator, Mapping
 from task_runner.environment.base import SECRET_VARIABLE
 from task_runner.errors import FieldError, NotFound, Refused
 from task_runner.model.spec import Action, Spec
+from task_runner.model.terms import LEAST_MASKED
 
 log = logging.getLogger(__name__)
 
 #: no secret is longer
 MOST_BYTES = 65_536
-#: a shorter value is not masked: it stands in too many places by chance
-LEAST_MASKED = 4
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
