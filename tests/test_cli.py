@@ -151,7 +151,7 @@ def test_a_killed_run_leaves_its_task_alone(daemon: Any, start: Start, tmp_path:
     process.kill()
     process.wait()
     task_id = the_task(daemon)["taskId"]
-    assert daemon.task(task_id)["state"] == "running"
+    wait_for(lambda: daemon.task(task_id)["state"] == "running", "its beginning has been read; its output was there first")
     (tmp_path / "go").touch()
     assert daemon.wait(task_id)["exitCode"] == 4
 
@@ -298,7 +298,7 @@ def test_an_interrupted_look_says_so_by_its_code(daemon: Any, start: Start):
     process.stdout.readline()
     process.send_signal(signal.SIGINT)
     assert finish(process) == (130, b"", "")
-    assert daemon.task(task_id)["state"] == "running"
+    wait_for(lambda: daemon.task(task_id)["state"] == "running", "it goes on, undisturbed")
 
 
 # -- control
