@@ -9,6 +9,8 @@
     ├── Unavailable         not now: starting, draining or shutting down
     ├── StartFailed         an action's process could not be started
     ├── ActionFailed        a machine could not do what it was asked to
+    ├── EngineFailed        a container engine refused, or did not answer
+    │   └── EngineMissing   there is none; says what to install or to start
     ├── Damaged             a file does not say what its format demands
     └── Refused             the daemon will not start like this
         ├── StateDirectoryBusy   another daemon holds the state directory
@@ -77,6 +79,14 @@ class Unavailable(TaskRunnerError):
 
 class StartFailed(TaskRunnerError):
     """The command could not be started."""
+
+
+class EngineFailed(TaskRunnerError):
+    """The container engine could not do what it was asked to."""
+
+
+class EngineMissing(EngineFailed):
+    """There is no such container engine."""
 
 
 class ActionFailed(TaskRunnerError):

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from task_runner.errors import StartFailed
+from task_runner.machines.walls import Walls
+from task_runner.model.walls import TaskLimits
 
 #: signals that Python ignores and a command must find as the system sets them
 RESTORED = (signal.SIGPIPE, signal.SIGXFSZ)
@@ -43,6 +45,20 @@ class Context:
     host_files: tuple[str, ...] = ()
     #: values of the secrets that the spec names
     secrets: Mapping[str, str] = field(default_factory=dict)
+    #: what the action's process puts around itself before it is the action; none: nothing
+    walls: Walls | None = None
+    #: what the task may use, for machines that hand that on to somebody else
+    limits: TaskLimits | None = None
+    #: where a machine says how it gets on (machines/say.py); none: nobody listens
+    say: int | None = None
+    #: which start of the action this is: 1 and up
+    tries: int = 1
+    #: an earlier process of this very try has been lost: find what it had started, and start nothing
+    take_up: bool = False
+    #: container engines by the path of their socket, the default first; empty: look in the usual places
+    engines: Mapping[str, str] = field(default_factory=dict)
+    #: names the daemon in labels of what engines make for it
+    daemon: str = ""
 
 
 _libc = ctypes.CDLL(None)

@@ -6,6 +6,19 @@ from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class GrantedAccount:
+    """A user of this machine, as the daemon found it when the task started."""
+
+    uid: int
+    gid: int
+    #: all groups, the first one included
+    groups: list[int]
+    name: str
+    home: str
+    shell: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Grant:
     """Goes from the daemon to the launcher and on to the runner, and is never written to disk: it holds secrets.
 
@@ -16,5 +29,7 @@ class Grant:
     gpus: list[int] = field(default_factory=list)
     #: the values of the secrets that the spec names, by name
     secrets: dict[str, str] = field(default_factory=dict)
+    #: whom the actions run as; none: as the daemon
+    account: GrantedAccount | None = None
     #: variables for every action: what the daemon knows of the task and the spec does not say
     env: dict[str, str] = field(default_factory=dict)

@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar
 
 from task_runner.model.constraints import STRICT, Limit
 from task_runner.model.terms import Headers, Seconds, Text, Url, VariableName, Word, WorkPath
+from task_runner.model.walls import Sandbox, Sidecar
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,6 +29,10 @@ class ProcessParameters:
     stdin: Annotated[str, Limit(max_length=1_048_576)] | None = None
     #: keep standard input open, for POST …/input; not beside `stdin`
     open_stdin: bool = False
+    #: run in a sandbox
+    sandbox: Sandbox | None = None
+    #: run inside another container; not beside `sandbox`
+    sidecar: Sidecar | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

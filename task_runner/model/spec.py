@@ -27,6 +27,7 @@ from task_runner.model.terms import (
     Webhook,
     Word,
 )
+from task_runner.model.walls import Account, Logging, TaskLimits, Umask
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,7 +36,7 @@ class Action:
 
     __pydantic_config__: ClassVar[Any] = STRICT
 
-    #: "process", "echo", "download", "extract", or a name from the entry point group task_runner.machines
+    #: "process", "container", "echo", "download", "extract", or a name from the entry point group task_runner.machines
     machine: Name
     #: what the machine is to do; its shape is the machine's own
     parameters: Any = None
@@ -88,6 +89,14 @@ class Spec:
     after: Annotated[list[After], Limit(max_length=1000)] = field(default_factory=list)
     #: what of the machine is set aside while it runs
     resources: Resources | None = None
+    #: what it may use at most
+    limits: TaskLimits | None = None
+    #: run as this user of the machine, by name or number, of those that the server allows; none: as the server says
+    user: Account | None = None
+    #: with this group in place of the user's own
+    group: Account | None = None
+    #: permission bits that new files do not get
+    umask: Umask = "022"
     #: run the whole task again, as another attempt with a status and an output of its own
     retry: Retry | None = None
     #: files to put into the working directory before the first action
@@ -102,6 +111,8 @@ class Spec:
     mask_secrets: bool = False
     #: of a longer output the beginning and the end are kept, together so many bytes (each stream, where apart)
     max_output_bytes: Annotated[int, Limit(ge=65_536, le=2**60)] | None = None
+    #: where lines of output go beside the task's log
+    logging: Logging | None = None
     #: let commands report progress, by lines written to the path in TASK_RUNNER_PROGRESS
     progress: bool = False
     #: what to do when the task gives no sign of getting on

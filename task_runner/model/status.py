@@ -67,6 +67,56 @@ class Receipt:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class LimitNote:
+    """What became of one limit that was asked for."""
+
+    #: as it is called in JSON: "memoryMb", "cpus" …
+    limit: str
+    asked: float
+    #: how it is enforced ("cgroup v2", "rlimit", "podman" …); none: it is not
+    by: str | None
+    #: why not, or in what it differs from what was asked
+    note: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Accounting:
+    """What the kernel counted in a cgroup: everything of the task, whoever has waited for it. What it did not: none."""
+
+    #: "cgroup v2" or "cgroup v1"
+    by: str
+    cpu_seconds: float | None = None
+    memory_peak_bytes: int | None = None
+    read_bytes: int | None = None
+    written_bytes: int | None = None
+    #: periods in which it was held back for having used its processors, and for how long in sum
+    throttled_count: int | None = None
+    throttled_seconds: float | None = None
+    #: the most processes and threads at once
+    pids_peak: int | None = None
+    #: how often it could not have another process
+    pids_refused: int | None = None
+    #: processes that the kernel killed because there was no memory for the task
+    oom_kills: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ContainerNote:
+    """The container of an action."""
+
+    engine: str
+    #: as the engine calls it
+    name: str
+    #: none: it has not been created
+    id: str | None = None
+    image: str
+    #: of what was really run
+    image_id: str | None = None
+    limits: list[LimitNote] = field(default_factory=list)
+    accounting: Accounting | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ActionStatus:
     """What happened to one action."""
 
@@ -90,6 +140,9 @@ class ActionStatus:
     #: its first process
     process: Identity | None = None
     usage: Usage | None = None
+    #: the kernel killed processes of it because there was no memory for them; none: it is not known
+    oom_killed: bool | None = None
+    container: ContainerNote | None = None
     #: where in output.log (stdout.log, where the streams are apart) its output begins and ends
     output_start: int | None = None
     output_end: int | None = None
@@ -179,6 +232,16 @@ class Status:
     progress: Progress | None = None
     #: its stall policy marks it
     silence: Silence | None = None
+    #: the user it runs as, by number; none: the daemon's own
+    user_id: int | None = None
+    #: of what was asked for
+    limits: list[LimitNote] = field(default_factory=list)
+    #: of everything beside containers; none: it has no cgroup
+    accounting: Accounting | None = None
+    #: of any action
+    oom_killed: bool | None = None
+    #: lines of output that could not be forwarded; none: nothing is
+    unforwarded_lines: int | None = None
     #: the graphics processors it was given, by index
     gpus: list[int] = field(default_factory=list)
     #: bytes of its standard input that have been passed on, where that is open; none: it is not

@@ -128,6 +128,41 @@ class Settings(BaseSettings):
     notify_connections: int = Field(
         32, ge=1, le=1000, description="Notifications on their way at once; at most a quarter of them to one host."
     )
+    cgroups: Literal["auto", "off"] = Field(
+        "auto",
+        description="`auto`: every task gets a control group, where the daemon may make any. `off`: none does.",
+    )
+    default_user: str | None = Field(
+        None, description="Tasks that name no `user` run as this one. Unset: as the daemon itself."
+    )
+    task_users: dict[str, list[str]] = Field(
+        default_factory=dict,
+        description="Users that tasks may name, by the name of the token that submits (`admin`; `*`: any): names, "
+        "numbers, ranges of numbers (`2000-2999`), `@GROUP` for its members, or `*` for every user but root.",
+    )
+    allow_root: bool = Field(False, description="Tasks may name root, where `task_users` has it.")
+    engines: dict[Literal["podman", "docker", "cri"], str] = Field(
+        default_factory=dict,
+        description="Container engines by the path of their socket; the first one is the default. Unset: those that "
+        "are found in the usual places.",
+    )
+    container_mounts: list[Annotated[str, Limit(pattern=r"^/")]] = Field(
+        default_factory=list,
+        description="Directories below which containers may mount; with `:ro` behind it, only for reading.",
+    )
+    container_devices: list[Annotated[str, Limit(pattern=r"^/dev/")]] = Field(
+        default_factory=list, description="Devices that containers may have; `*` stands for any characters."
+    )
+    container_networks: list[str] = Field(
+        default_factory=lambda: ["bridge", "none"],
+        description="Networks that containers may use; the first one is the default.",
+    )
+    sidecars: bool = Field(
+        False, description="Tasks may run inside the namespaces of other processes. Needs root."
+    )
+    forward_allow: list[str] | None = Field(
+        None, description="Hosts that lines of output may be forwarded to, as for `notify_allow`. Unset: any host."
+    )
     lock_patience_seconds: float = Field(
         10.0, ge=0, description="How long to wait at start for an earlier daemon to let go of the state directory."
     )

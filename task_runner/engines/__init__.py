@@ -1,0 +1,1 @@
+"""Container engines behind one small interface. Each loads its client library when it is used, not before."""
