@@ -8,8 +8,8 @@
     {"failed": "…"}                what it was asked for could not be started, and never will be
     {"lost": "…"}                  what it ran has ended, and nobody knows how
 
-A machine that says "ended", "failed" or "lost" then exits. The `container` machine is *remote*: what it runs is no descendant
-of the runner, so signals reach it through the machine, in its main thread:
+A machine that says "ended", "failed" or "lost" then exits. The `container` machine is *remote*: what it runs is no
+descendant of the runner, so signals reach it through the machine, in its main thread:
 
     SIGTSTP, SIGCONT    pause; go on
     KILL (see below)    kill what it runs

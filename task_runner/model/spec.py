@@ -7,6 +7,7 @@ runner reads the result with `model.codec` and the standard library. So constrai
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar
 
@@ -125,3 +126,9 @@ class Spec:
     tags: Annotated[dict[TagKey, TagValue], Limit(max_length=50)] = field(default_factory=dict)
     #: for the client, kept and given back as it is
     metadata: dict[str, Any] | None = None
+
+    def every_action(self) -> Iterator[tuple[str, Action]]:
+        """Each with its field: those of the cleanup follow the others."""
+        for field_name, actions in (("actions", self.actions), ("cleanup", self.cleanup)):
+            for index, action in enumerate(actions):
+                yield f"{field_name}.{index}", action

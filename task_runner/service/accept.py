@@ -9,6 +9,7 @@ Rule 2: numbers (of tasks and events) are given out in the moment in which the t
 from __future__ import annotations
 
 import asyncio
+import functools
 import hashlib
 import json
 import secrets
@@ -57,7 +58,8 @@ class BatchOrder:
 
 class Acceptance:
     """Takes in tasks and batches. ``find`` is how a task that another names in `after` is looked up: it raises
-    NotFound. ``admit`` refuses what this server cannot do (InvalidRequest, with the field below a prefix)."""
+    NotFound. ``admit`` refuses what this server cannot do for the holder of a token (InvalidRequest, with the field
+    below a prefix)."""
 
     def __init__(
         self,
@@ -65,7 +67,7 @@ class Acceptance:
         *,
         key_seconds: float,
         find: Callable[[str], Task],
-        admit: Callable[[Spec, str], None],
+        admit: Callable[[Spec, str, str], None],
         accepted: Callable[[Sequence[Task]], None],
     ) -> None:
         self._book = book
@@ -77,13 +79,18 @@ class Acceptance:
 
     # -- one task
 
-    async def task(self, spec: Spec, *, origin: str, key: str | None, template: str | None) -> Accepted:
+    async def task(
+        self, spec: Spec, *, origin: str, key: str | None, template: str | None, token: str
+    ) -> Accepted:
         """Accept a task. Raises InvalidRequest, StorageFull, Conflict."""
         # a request that was accepted once gets its answer again, also where it would be refused by now
         digest = _digest([spec]) if key is not None else ""
 
         async def accept() -> Task:
-            admitted = self._admitted(spec, "")
+            # of others than plain processes an engine may be asked, and the daemon has others to answer
+            plain = all(action.machine == "process" for _where, action in spec.every_action())
+            admit = functools.partial(self._admitted, spec, "", token)
+            admitted = admit() if plain else await asyncio.to_thread(admit)
             task = self._new(secrets.token_hex(8), admitted, _encode(admitted), origin=origin, template=template)
             failpoint.reach("accept.before-store")
             await self._keep([task], self._key_ops(key, task.id, digest))
@@ -96,7 +103,9 @@ class Acceptance:
 
     # -- many
 
-    async def batch(self, order: BatchOrder, *, origin: str, key: str | None) -> tuple[str, bool]:
+    async def batch(
+        self, order: BatchOrder, *, origin: str, key: str | None, token: str
+    ) -> tuple[str, bool]:
         """Accept a batch, whole or not at all; returns its id, and whether an earlier request with the same key had
         made it. Raises InvalidRequest, StorageFull, Conflict."""
         words = ["batch", order.name, order.tags, order.metadata]
@@ -104,7 +113,7 @@ class Acceptance:
 
         async def accept() -> Batch:
             # a large one takes long, and the daemon has others to answer
-            ids, specs, spec_jsons = await asyncio.to_thread(self._prepare, order)
+            ids, specs, spec_jsons = await asyncio.to_thread(self._prepare, order, token)
             batch = Batch(
                 id=secrets.token_hex(8),
                 name=order.name,
@@ -127,19 +136,19 @@ class Acceptance:
         made = await self._once(key, digest, accept)
         return (made, True) if isinstance(made, str) else (made.id, False)
 
-    def _prepare(self, order: BatchOrder) -> tuple[list[str], list[Spec], list[str]]:
+    def _prepare(self, order: BatchOrder, token: str) -> tuple[list[str], list[Spec], list[str]]:
         ids = [secrets.token_hex(8) for _ in order.specs]
         mine = set(ids)
         specs = by_name(order.specs, ids)
         for index, spec in enumerate(specs):
-            specs[index] = self._admitted(spec, f"tasks.{index}.", mine)
+            specs[index] = self._admitted(spec, f"tasks.{index}.", token, mine)
         return ids, specs, [_encode(spec) for spec in specs]
 
     # -- both
 
-    def _admitted(self, spec: Spec, prefix: str, batch: AbstractSet[str] = frozenset()) -> Spec:
+    def _admitted(self, spec: Spec, prefix: str, token: str, batch: AbstractSet[str] = frozenset()) -> Spec:
         """The spec with the ids of tasks written out. Raises InvalidRequest."""
-        self._admit(spec, prefix)
+        self._admit(spec, prefix, token)
         if not spec.after:
             return spec
         after, faults = [], []

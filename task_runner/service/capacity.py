@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from task_runner.errors import FieldError, InvalidRequest
+from task_runner.errors import FieldError
 from task_runner.model.spec import Spec
 from task_runner.service.schedule import CPU, CPUS, GPUS, MEMORY, POOL, SLOT, Room, misfits, needs_of
 from task_runner.service.settings import Settings
@@ -42,8 +42,8 @@ class Capacity:
         return {CPUS: self.cpus * CPU, MEMORY: self.memory_mb, GPUS: len(self.gpus), **pools}
 
 
-def require_fits(spec: Spec, capacity: Capacity) -> None:
-    """Raises InvalidRequest for what a task could not have if nothing else ran."""
+def misfits_of(spec: Spec, capacity: Capacity) -> list[FieldError]:
+    """What a task could not have if nothing else ran."""
     faults = []
     total = {SLOT: 1.0, **capacity.totals()}
     for kind, words in misfits(needs_of(spec.resources, spec.pools), total):
@@ -54,8 +54,7 @@ def require_fits(spec: Spec, capacity: Capacity) -> None:
             known = ", ".join(sorted(capacity.pools)) or "none"
             message = f"there is no pool {name!r}; the pools of this server: {known}"
             faults.append(FieldError(f"pools.{spec.pools.index(name)}", message))
-    if faults:
-        raise InvalidRequest(fields=faults)
+    return faults
 
 
 def room_json(room: Room) -> dict[str, Any]:

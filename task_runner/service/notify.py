@@ -65,7 +65,7 @@ class Notifier:
 
     # -- what the service asks
 
-    def check(self, spec: Spec) -> list[FieldError]:
+    def check(self, spec: Spec, _token: str = "") -> list[FieldError]:
         """What is wrong with a spec's webhooks."""
         faults = [(index, _fault(webhook.url, self._allow)) for index, webhook in enumerate(spec.notify)]
         return [FieldError(f"notify.{index}.url", fault) for index, fault in faults if fault is not None]

@@ -16,7 +16,7 @@ import typing
 from collections.abc import Iterator
 from typing import Any
 
-from task_runner.model import spec, terms
+from task_runner.model import spec, terms, walls
 from task_runner.model.batch import BatchRequest
 from task_runner.model.codec import to_json
 from task_runner.model.constraints import Limit, camel
@@ -30,6 +30,7 @@ RECORDS: dict[type[Any], str] = {
     spec.Action: "Action",
     ProcessParameters: "Parameters of `process`",
     DownloadParameters: "Parameters of `download`",
+    walls.ContainerParameters: "Parameters of `container`",
     ExtractParameters: "Parameters of `extract`",
     terms.Retry: "Retry",
     terms.After: "After",
@@ -39,6 +40,13 @@ RECORDS: dict[type[Any], str] = {
     terms.FileIn: "File",
     terms.Fetch: "Fetch",
     terms.Webhook: "Webhook",
+    walls.TaskLimits: "Limits",
+    walls.Logging: "Logging",
+    walls.Syslog: "Syslog",
+    walls.Sandbox: "Sandbox",
+    walls.Sidecar: "Sidecar",
+    walls.Mount: "Mount",
+    walls.Registry: "Registry",
     BatchRequest: "Batch",
     Template: "Template",
     Parameter: "Parameter of a template",
@@ -59,6 +67,11 @@ _IN_WORDS = {
     r"^[0-9a-fA-F]{64}$": "64 hexadecimal digits",
     r"^[a-z][a-z0-9+.-]*:[^\x00-\x20\x7f]+$": "a URL",
     r"^[A-Za-z0-9+/\s]*={0,2}\s*$": "base64",
+    r"^([A-Za-z_][A-Za-z0-9_.-]*\$?|[0-9]{1,10})$": "a name or a number",
+    r"^[A-Za-z0-9_.$-]+(:[A-Za-z0-9_.$-]+)?$": "a name or number, or two with : between",
+    r"^(podman|docker|cri)$": "`podman`, `docker` or `cri`",
+    r"^/[^\x00]*$": "an absolute path",
+    r"^0?[0-7]{3}$": "three octal digits",
 }
 _PLAIN = {str: "text", float: "number", int: "whole number", bool: "`true` or `false`", Any: "anything"}
 

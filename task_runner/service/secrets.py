@@ -70,7 +70,7 @@ class Secrets:
         near = difflib.get_close_matches(name, self.names(), n=1)
         raise NotFound(f"the server knows no secret {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
 
-    def check(self, spec: Spec) -> list[FieldError]:
+    def check(self, spec: Spec, _token: str = "") -> list[FieldError]:
         """What is wrong with the secrets that a spec names."""
         faults = list[FieldError]()
         for field, name in named(spec):
@@ -122,8 +122,7 @@ def named(spec: Spec) -> list[tuple[str, str]]:
             where = f"files.{index}.fetch"
             found += _given(f"{where}.passwordSecret", file.fetch.password_secret)
             found += _given(f"{where}.bearerSecret", file.fetch.bearer_secret)
-    found += [each for index, action in enumerate(spec.actions) for each in _of_action(f"actions.{index}", action)]
-    found += [each for index, action in enumerate(spec.cleanup) for each in _of_action(f"cleanup.{index}", action)]
+    found += [each for where, action in spec.every_action() for each in _of_action(where, action)]
     for index, hook in enumerate(spec.notify):
         found += _given(f"notify.{index}.secret", hook.secret)
     return found

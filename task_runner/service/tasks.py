@@ -23,11 +23,12 @@ from task_runner.service.accept import Acceptance, Accepted, BatchOrder
 from task_runner.service.admission import Admission
 from task_runner.service.batches import Batches
 from task_runner.service.book import Book
-from task_runner.service.capacity import Capacity, detect, room_json
+from task_runner.service.capacity import Capacity, detect, misfits_of, room_json
 from task_runner.service.control import Control
 from task_runner.service.disk import Disk
 from task_runner.service.drain import Drain
 from task_runner.service.events import Hub
+from task_runner.service.hostfiles import HostFiles
 from task_runner.service.listing import list_tasks
 from task_runner.service.notify import Notifier
 from task_runner.service.queue import Queue
@@ -43,6 +44,8 @@ from task_runner.service.watch import Watch
 
 log = logging.getLogger(__name__)
 
+#: the name of the one token there is
+ADMIN = "admin"
 _PREFIX = re.compile(r"[0-9a-f]{4,16}")
 
 
@@ -95,7 +98,13 @@ class TaskService:
             connections=settings.notify_connections,
         )
         self.book.also = self.notifier.messages
-        admission = Admission(capacity, self.secrets, self.notifier, host_files=settings.host_files)
+        rules = [
+            self.secrets.check,
+            self.notifier.check,
+            HostFiles(settings.host_files).check,
+            lambda spec, _token: misfits_of(spec, capacity),
+        ]
+        admission = Admission(self.secrets, rules)
         self.queue = Queue(
             self.book,
             self.environment,
@@ -144,17 +153,23 @@ class TaskService:
     # -- accepting
 
     async def submit(
-        self, spec: Spec, *, origin: str = "v1", key: str | None = None, template: str | None = None
+        self,
+        spec: Spec,
+        *,
+        origin: str = "v1",
+        key: str | None = None,
+        template: str | None = None,
+        token: str = ADMIN,
     ) -> Accepted:
         """Accept a task. When this returns, it is on stable storage. Raises InvalidRequest, StorageFull, Conflict."""
-        return await self._acceptance.task(spec, origin=origin, key=key, template=template)
+        return await self._acceptance.task(spec, origin=origin, key=key, template=template, token=token)
 
     async def submit_batch(
-        self, order: BatchOrder, *, origin: str = "v1", key: str | None = None
+        self, order: BatchOrder, *, origin: str = "v1", key: str | None = None, token: str = ADMIN
     ) -> tuple[str, bool]:
         """Accept a batch, whole or not at all; returns its id, and whether an earlier request with the same key had
         made it. Raises InvalidRequest, StorageFull, Conflict."""
-        return await self._acceptance.batch(order, origin=origin, key=key)
+        return await self._acceptance.batch(order, origin=origin, key=key, token=token)
 
     def expand(self, body: dict[str, Any]) -> tuple[dict[str, Any], str | None]:
         """A task's body with the template that it names put in, and the name of that. Raises InvalidRequest."""

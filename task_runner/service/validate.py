@@ -62,10 +62,8 @@ def parse_spec(body: Any) -> Spec:
     spec = _SPEC.read(long, "", faults, also=_also(body))
     if spec is not None:
         faults += check_terms(spec)
-        for index, action in enumerate(spec.actions):
-            check_action(action, f"actions.{index}", faults)
-        for index, action in enumerate(spec.cleanup):
-            check_action(action, f"cleanup.{index}", faults)
+        for where, action in spec.every_action():
+            check_action(action, where, faults)
     if faults:
         raise InvalidRequest(fields=[_as_written(fault, body) for fault in faults[:MOST_FAULTS]])
     return cast("Spec", spec)
