@@ -8,6 +8,7 @@ from typing import Any
 
 from task_runner.cli.describe import action_command, colour, coloured_word, receipt, stall
 from task_runner.cli.output import clean, duration, paint, seconds_between, size
+from task_runner.cli.walls import wall_lines
 from task_runner.client.records import ActionStatus, Attempt, Output, PastAttempt, Progress, Task, is_over
 
 Line = tuple[str, str]
@@ -42,6 +43,7 @@ def details(task: Task, now: datetime) -> list[Line]:
         ("runtime", duration(seconds_between(task["startedAt"], task["finishedAt"], now))),
         *_usage(task["usage"]),
         ("processors", f"graphics {', '.join(map(str, task['gpus']))}" if task["gpus"] else None),
+        *wall_lines(task),
         *_outputs(task["output"], task["stderr"]),
         ("input", None if task["inputBytes"] is None else size(task["inputBytes"])),
         ("stop", receipt(task["receipt"]) if task["receipt"] else None),

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
+from task_runner.cli import walls
 from task_runner.cli.values import (
     after,
     duration,
@@ -52,6 +53,7 @@ _OPTIONS = [
     click.option("--cpus", type=click.FloatRange(min=0), metavar="N", help="Processors set aside for it."),
     click.option("--memory", callback=reading(mebibytes), metavar="SIZE", help="Memory set aside: MiB, or 512M, 4G."),
     click.option("--gpus", type=click.IntRange(min=0), metavar="N", help="Graphics processors of its own."),
+    *walls.OPTIONS,
     click.option(
         "--timeout",
         callback=reading(some_duration),
@@ -139,6 +141,7 @@ def terms(given: Mapping[str, Any]) -> dict[str, Any]:
         "progress": given.get("progress") or None,
         "notify": [{"url": url} for url in given.get("notify", ())],
         "keepSeconds": given.get("keep"),
+        **walls.terms(given),
     }
     return {field: value for field, value in wanted.items() if value is not None and value != [] and value != {}}
 

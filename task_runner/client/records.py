@@ -31,6 +31,28 @@ class Receipt(TypedDict):
     survivors: list[ProcessNote]
 
 
+class LimitNote(TypedDict):
+    """What became of one limit."""
+
+    limit: str
+    asked: float
+    #: how it is enforced; none: it is not
+    by: str | None
+    note: str | None
+
+
+class ContainerNote(TypedDict):
+    """The container of an action."""
+
+    engine: str
+    name: str
+    id: str | None
+    image: str
+    imageId: str | None
+    limits: list[LimitNote]
+    accounting: dict[str, Any] | None
+
+
 class ActionStatus(TypedDict):
     """What happened to one action."""
 
@@ -49,6 +71,9 @@ class ActionStatus(TypedDict):
     startedAt: str | None
     finishedAt: str | None
     usage: dict[str, Any] | None
+    #: not of an older daemon
+    oomKilled: NotRequired[bool | None]
+    container: NotRequired[ContainerNote | None]
     #: where in the task's output its own begins and ends
     outputStart: int | None
     outputEnd: int | None
@@ -149,6 +174,13 @@ class Task(TypedDict):
     usage: dict[str, Any] | None
     output: Output | None
     stderr: Output | None
+    #: the next five are not of an older daemon
+    userId: NotRequired[int | None]
+    limits: NotRequired[list[LimitNote]]
+    #: of the task's cgroup
+    accounting: NotRequired[dict[str, Any] | None]
+    oomKilled: NotRequired[bool | None]
+    unforwardedLines: NotRequired[int | None]
     gpus: list[int]
     inputBytes: int | None
     receipt: Receipt | None

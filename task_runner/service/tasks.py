@@ -20,7 +20,7 @@ from task_runner.model.state import State
 from task_runner.service import batch as batch_rows
 from task_runner.service import statements
 from task_runner.service.accept import Acceptance, Accepted, BatchOrder
-from task_runner.service.admission import Admission
+from task_runner.service.admission import Admission, Rule
 from task_runner.service.batches import Batches
 from task_runner.service.book import Book
 from task_runner.service.capacity import Capacity, detect, misfits_of, room_json
@@ -98,7 +98,7 @@ class TaskService:
             connections=settings.notify_connections,
         )
         self.book.also = self.notifier.messages
-        rules = [
+        rules: list[Rule] = [
             self.secrets.check,
             self.notifier.check,
             HostFiles(settings.host_files).check,
