@@ -16,6 +16,7 @@ from typing import Any
 import httpx
 import pytest
 from machinery import bench, machines, make_site, site  # noqa: F401  fixtures
+from nursery import Forked, fork_daemon
 
 from task_runner.lib import lock, process
 from task_runner.lib.statedir import StateDirectory
@@ -81,7 +82,7 @@ class Daemon:
             "lock_patience_seconds": 20,
             **settings,
         }
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[bytes] | Forked | None = None
         self.log = state_dir.parent / f"{state_dir.name}.log"
         self.http = httpx.Client(base_url=self.url, timeout=PATIENCE)
 
@@ -99,16 +100,19 @@ class Daemon:
 
     def start(self, *, wait: bool = True, prefix: tuple[str, ...] = (), **environment: str) -> Daemon:
         fd = self._listener.fileno()
-        with open(self.log, "ab") as log:
-            self._process = subprocess.Popen(
-                [*prefix, sys.executable, str(ROOT / "tests/tools/serve.py"), str(fd)],
-                env=self.environment(**environment),
-                pass_fds=[fd],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                cwd=ROOT,
-            )
+        if not prefix and all(name.startswith("TASK_RUNNER_") for name in environment):
+            self._process = fork_daemon(self.environment(**environment), fd, self.log)
+        else:
+            with open(self.log, "ab") as log:
+                self._process = subprocess.Popen(
+                    [*prefix, sys.executable, str(ROOT / "tests/tools/serve.py"), str(fd)],
+                    env=self.environment(**environment),
+                    pass_fds=[fd],
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    cwd=ROOT,
+                )
         if wait:
             self.wait_ready()
         return self
