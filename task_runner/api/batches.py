@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from task_runner.api.app import service_of
 from task_runner.api.body import body_object, grace_of, idempotency_key, only, raw_body, signal_name_of
 from task_runner.api.output import json_response
 from task_runner.api.params import integer, seconds
@@ -21,14 +22,9 @@ MAX_WAIT = 300.0
 PAGE, MAX_PAGE = 100, 1000
 
 
-def _service(request: Request) -> TaskService:
-    service: TaskService = request.app.state.service
-    return service
-
-
 async def create_batch(request: Request) -> Response:
     """POST /v1/batches: 201 once all of its tasks are on stable storage; 200 if the idempotency key was used before."""
-    raw, key, service = await raw_body(request), idempotency_key(request), _service(request)
+    raw, key, service = await raw_body(request), idempotency_key(request), service_of(request)
     order = await asyncio.to_thread(_order, service, raw)
     batch_id, repeated = await service.submit_batch(order, key=key)
     shown = service.batches.show(service.batches.get(batch_id))
@@ -43,12 +39,12 @@ def _order(service: TaskService, raw: bytes) -> BatchOrder:
 async def list_batches(request: Request) -> Response:
     """GET /v1/batches: the newest first."""
     limit = integer(request.query_params, "limit", PAGE, low=1, high=MAX_PAGE)
-    return json_response(_service(request).batches.newest(limit))
+    return json_response(service_of(request).batches.newest(limit))
 
 
 async def get_batch(request: Request) -> Response:
     """GET /v1/batches/{id}: with ?wait=SECONDS, as soon as all of it is over."""
-    service = _service(request)
+    service = service_of(request)
     batch = service.batches.get(request.path_params["batch_id"])
     patience = seconds(request.query_params, "wait", 0.0, high=MAX_WAIT)
     if patience:
@@ -58,14 +54,14 @@ async def get_batch(request: Request) -> Response:
 
 async def get_results(request: Request) -> Response:
     """GET /v1/batches/{id}/results: of each task its id, name, entity, state, outcome, exit code and times."""
-    service = _service(request)
+    service = service_of(request)
     batch = service.batches.get(request.path_params["batch_id"])
     return json_response(await service.batches.results(batch.id))
 
 
 async def stop_batch(request: Request) -> Response:
     """POST …/stop: {"signal", "graceSeconds"}; answers after at most about ?wait= seconds (0.5)."""
-    service, body = _service(request), await body_object(request)
+    service, body = service_of(request), await body_object(request)
     only(body, "signal", "graceSeconds")
     patience = seconds(request.query_params, "wait", 0.5, high=MAX_WAIT)
     batch = await service.batches.stop(
@@ -85,7 +81,7 @@ async def resume_batch(request: Request) -> Response:
 
 
 async def _hold(request: Request, paused: bool) -> Response:
-    batches, body = _service(request).batches, await body_object(request)
+    batches, body = service_of(request).batches, await body_object(request)
     only(body)
     change: Any = batches.pause if paused else batches.resume
     return json_response(batches.show(await change(request.path_params["batch_id"])))

@@ -7,6 +7,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from task_runner import __version__
+from task_runner.api.app import service_of
 from task_runner.api.body import body_object, only
 from task_runner.api.output import json_response
 from task_runner.api.params import seconds
@@ -15,18 +16,13 @@ from task_runner.service.tasks import TaskService
 MAX_WAIT = 300.0
 
 
-def _service(request: Request) -> TaskService:
-    service: TaskService = request.app.state.service
-    return service
-
-
 def _shown(service: TaskService) -> Response:
     return json_response({"version": __version__, **service.node()})
 
 
 async def get_node(request: Request) -> Response:
     """GET /v1/node: with ?wait=SECONDS, as soon as no task runs."""
-    service = _service(request)
+    service = service_of(request)
     patience = seconds(request.query_params, "wait", 0.0, high=MAX_WAIT)
     if patience and not service.drain.empty:
         await request.app.state.streams.wait_unless_closing(service.drain.wait_empty(patience))
@@ -36,15 +32,15 @@ async def get_node(request: Request) -> Response:
 async def drain_node(request: Request) -> Response:
     """POST /v1/node/drain: start nothing new until told otherwise, also after a restart of the daemon."""
     only(await body_object(request))
-    await _service(request).drain.begin()
-    return _shown(_service(request))
+    await service_of(request).drain.begin()
+    return _shown(service_of(request))
 
 
 async def undrain_node(request: Request) -> Response:
     """POST /v1/node/undrain: start tasks again."""
     only(await body_object(request))
-    await _service(request).drain.end()
-    return _shown(_service(request))
+    await service_of(request).drain.end()
+    return _shown(service_of(request))
 
 
 routes = [

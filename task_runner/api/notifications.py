@@ -6,28 +6,23 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from task_runner.api.app import service_of
 from task_runner.api.body import body_object, only
 from task_runner.api.output import json_response
 from task_runner.errors import NotFound
 from task_runner.service.outbox import message_json
-from task_runner.service.tasks import TaskService
-
-
-def _service(request: Request) -> TaskService:
-    service: TaskService = request.app.state.service
-    return service
 
 
 async def get_notifications(request: Request) -> Response:
     """GET /v1/tasks/{id}/notifications: an array, oldest first: what was to be told, and what came of it."""
-    service = _service(request)
+    service = service_of(request)
     task = service.get(request.path_params["task_id"])
     return json_response([message_json(each) for each in service.notifier.of_task(task.id)])
 
 
 async def redeliver(request: Request) -> Response:
     """POST …/notifications/{n}/redeliver: send it once more, or now instead of later."""
-    service, body = _service(request), await body_object(request)
+    service, body = service_of(request), await body_object(request)
     only(body)
     task, number = service.get(request.path_params["task_id"]), request.path_params["n"]
     if not (number.isascii() and number.isdigit() and len(number) < 19):
@@ -37,7 +32,7 @@ async def redeliver(request: Request) -> Response:
 
 async def get_secrets(request: Request) -> Response:
     """GET /v1/secrets: the names that tasks may use, and where each is kept. Values are never shown."""
-    found = _service(request).secrets.names()
+    found = service_of(request).secrets.names()
     return json_response([{"name": name, "source": source} for name, source in found.items()])
 
 

@@ -8,41 +8,36 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from task_runner.api.app import service_of
 from task_runner.api.body import raw_body
 from task_runner.api.output import json_response
-from task_runner.service.tasks import TaskService
 from task_runner.service.templates import template_json
 from task_runner.service.validate import parse_json
 
 
-def _service(request: Request) -> TaskService:
-    service: TaskService = request.app.state.service
-    return service
-
-
 async def list_templates(request: Request) -> Response:
     """GET /v1/templates: all of them, in the order of their names, without their tasks."""
-    found = await asyncio.to_thread(_service(request).templates.all)
+    found = await asyncio.to_thread(service_of(request).templates.all)
     shown = [template_json(each) for each in found]
     return json_response([{name: value for name, value in each.items() if name != "task"} for each in shown])
 
 
 async def get_template(request: Request) -> Response:
     """GET /v1/templates/{name}"""
-    found = await asyncio.to_thread(_service(request).templates.get, request.path_params["name"])
+    found = await asyncio.to_thread(service_of(request).templates.get, request.path_params["name"])
     return json_response(template_json(found))
 
 
 async def put_template(request: Request) -> Response:
     """PUT /v1/templates/{name}: 201 if it is new, 200 if it takes the place of another."""
     body = parse_json(await raw_body(request))
-    known, new = await _service(request).templates.put(request.path_params["name"], body)
+    known, new = await service_of(request).templates.put(request.path_params["name"], body)
     return json_response(template_json(known), 201 if new else 200)
 
 
 async def delete_template(request: Request) -> Response:
     """DELETE /v1/templates/{name}: tasks made of it stay as they are."""
-    await _service(request).templates.delete(request.path_params["name"])
+    await service_of(request).templates.delete(request.path_params["name"])
     return json_response({"success": True})
 
 

@@ -14,6 +14,7 @@ from starlette.routing import Route
 
 from task_runner import __version__
 from task_runner.api import batches, explain, files, node, notifications, templates
+from task_runner.api.app import service_of
 from task_runner.api.body import body_object, grace_of, idempotency_key, only, raw_body, signal_name_of, signal_of
 from task_runner.api.events import get_events
 from task_runner.api.metrics import get_metrics
@@ -37,11 +38,6 @@ PAGE, MAX_PAGE = 1000, 10_000
 LARGE_BODY = 65_536
 
 
-def _service(request: Request) -> TaskService:
-    service: TaskService = request.app.state.service
-    return service
-
-
 def _shown(service: TaskService, task: Task) -> dict[str, Any]:
     path_of = functools.partial(service.environment.output_path, task.id, task.record.attempt)
     return task_json(task, service.queue.reason(task), path_of)
@@ -56,7 +52,7 @@ def _spec(service: TaskService, raw: bytes) -> tuple[Spec, str | None]:
 
 async def create_task(request: Request) -> Response:
     """POST /v1/tasks: 201 once the task is on stable storage; 200 if the idempotency key was used before."""
-    raw, key, service = await raw_body(request), idempotency_key(request), _service(request)
+    raw, key, service = await raw_body(request), idempotency_key(request), service_of(request)
     # a large body takes long to check, and the daemon has others to answer
     spec, template = (
         _spec(service, raw) if len(raw) < LARGE_BODY else await asyncio.to_thread(_spec, service, raw)
@@ -70,7 +66,7 @@ async def create_task(request: Request) -> Response:
 
 async def list_tasks(request: Request) -> Response:
     """GET /v1/tasks: an array, newest last; the next page in the Link header."""
-    service, params = _service(request), request.query_params
+    service, params = service_of(request), request.query_params
     query = _query(params)
     tasks = await service.page(query)
     headers = {}
@@ -109,7 +105,7 @@ def _query(params: QueryParams) -> Query:
 
 async def get_task(request: Request) -> Response:
     """GET /v1/tasks/{id}: with ?wait=SECONDS, as soon as it is over."""
-    service = _service(request)
+    service = service_of(request)
     patience = seconds(request.query_params, "wait", 0.0, high=MAX_WAIT)
     task = service.get(request.path_params["task_id"])
     if patience and not task.final:
@@ -120,7 +116,7 @@ async def get_task(request: Request) -> Response:
 
 async def stop_task(request: Request) -> Response:
     """POST …/stop: {"signal", "graceSeconds"}; answers after at most ?wait= seconds (0.5) with what is so then."""
-    service, body = _service(request), await body_object(request)
+    service, body = service_of(request), await body_object(request)
     patience = seconds(request.query_params, "wait", 0.5, high=MAX_WAIT)
     only(body, "signal", "graceSeconds")
     task = await service.control.stop(
@@ -131,7 +127,7 @@ async def stop_task(request: Request) -> Response:
 
 async def pause_task(request: Request) -> Response:
     """POST …/pause"""
-    service, control = _service(request), _service(request).control
+    service, control = service_of(request), service_of(request).control
     only(await body_object(request))
     task = await control.settle(control.pause(request.path_params["task_id"]), {State.PAUSED})
     return json_response(_shown(service, task))
@@ -139,7 +135,7 @@ async def pause_task(request: Request) -> Response:
 
 async def resume_task(request: Request) -> Response:
     """POST …/resume"""
-    service, control = _service(request), _service(request).control
+    service, control = service_of(request), service_of(request).control
     only(await body_object(request))
     task = await control.settle(control.resume(request.path_params["task_id"]), {State.RUNNING})
     return json_response(_shown(service, task))
@@ -147,7 +143,7 @@ async def resume_task(request: Request) -> Response:
 
 async def signal_task(request: Request) -> Response:
     """POST …/signal: {"signal": "SIGHUP"}"""
-    service, body = _service(request), await body_object(request)
+    service, body = service_of(request), await body_object(request)
     only(body, "signal")
     task = service.control.signal(request.path_params["task_id"], signal_of(body))
     return json_response(_shown(service, task))
@@ -155,14 +151,14 @@ async def signal_task(request: Request) -> Response:
 
 async def retry_task(request: Request) -> Response:
     """POST …/retry: one more attempt of a task that is over."""
-    service = _service(request)
+    service = service_of(request)
     only(await body_object(request))
     return json_response(_shown(service, await service.control.retry(request.path_params["task_id"])))
 
 
 async def change_task(request: Request) -> Response:
     """PATCH /v1/tasks/{id}: {"executeAt"}: another time for a task that has not started; null or 0: now."""
-    service, body = _service(request), await body_object(request)
+    service, body = service_of(request), await body_object(request)
     task = service.get(request.path_params["task_id"])
     only(body, "executeAt")
     if "executeAt" not in body:
@@ -182,7 +178,7 @@ async def give_input(request: Request) -> Response:
 
     With ?offset=N the bytes are taken only if N came before, so a request can be repeated safely.
     """
-    service, query = _service(request), request.query_params
+    service, query = service_of(request), request.query_params
     data = await raw_body(request)
     offset = integer(query, "offset", 0) if "offset" in query else None
     total = await service.control.feed(request.path_params["task_id"], data, offset=offset, end=flag(query, "end"))
@@ -191,7 +187,7 @@ async def give_input(request: Request) -> Response:
 
 async def get_attempt(request: Request) -> Response:
     """GET …/attempts/{n}: the whole status of one attempt, as its runner wrote it."""
-    service = _service(request)
+    service = service_of(request)
     task = service.get(request.path_params["task_id"])
     number = integer(request.path_params, "attempt", 0, low=1, high=task.record.attempt)
     status = task.record.status
@@ -204,7 +200,7 @@ async def get_attempt(request: Request) -> Response:
 
 async def delete_task(request: Request) -> Response:
     """DELETE /v1/tasks/{id}"""
-    await _service(request).delete(request.path_params["task_id"])
+    await service_of(request).delete(request.path_params["task_id"])
     return json_response({"success": True})
 
 
@@ -229,7 +225,7 @@ async def get_health(_request: Request) -> Response:
 
 async def get_ready(request: Request) -> Response:
     """GET /ready: every earlier task has been examined and the store takes changes."""
-    service = _service(request)
+    service = service_of(request)
     service.require_ready()
     if service.book.storage_error is not None:
         return problem(503, f"the store takes no changes: {service.book.storage_error}")

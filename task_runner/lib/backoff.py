@@ -15,9 +15,14 @@ def delay(retry: Retry | None, tries: int, outcome: Outcome, chance: float) -> f
     """
     if retry is None or tries > retry.count or outcome.value not in {each.value for each in retry.on}:
         return None
-    # the exponent is bounded, for a float has an end and a long row of tries has none
-    wait = min(retry.max_delay_seconds, retry.delay_seconds * retry.factor ** min(tries - 1, 64))
+    wait = growing(retry.delay_seconds, retry.factor, retry.max_delay_seconds, tries)
     return max(0.0, wait * (1 + retry.jitter * (2 * chance - 1)))
+
+
+def growing(first: float, factor: float, most: float, tries: int) -> float:
+    """The wait after ``tries`` in vain, without jitter: each is ``factor`` times the one before, up to ``most``."""
+    # the exponent is bounded, for a float has an end and a long row of tries has none
+    return min(most, first * factor ** min(tries - 1, 64))
 
 
 def chance() -> float:

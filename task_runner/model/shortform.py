@@ -12,7 +12,7 @@ from typing import Any
 
 from task_runner.errors import InvalidRequest
 
-_PROCESS_FIELDS = ("command", "shell", "env", "workingDirectory", "stdin", "openStdin")
+_PROCESS_FIELDS = ("command", "shell", "env", "workingDirectory", "stdin", "openStdin", "sandbox", "sidecar")
 
 
 def expand(body: Any) -> dict[str, Any]:

@@ -5,17 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
-from pydantic_core import to_json
-
 from task_runner.errors import FieldError, InvalidRequest
 from task_runner.model.batch import BatchRequest
 from task_runner.model.spec import Spec
 from task_runner.service.accept import BatchOrder
 from task_runner.service.validate import parse_spec
-from task_runner.service.validate_record import MOST_FAULTS
+from task_runner.service.validate_record import MOST_FAULTS, Record
 
-_REQUEST = TypeAdapter(BatchRequest)
+_REQUEST = Record(BatchRequest)
 
 #: a task's body, with the template that it names put in, and the name of that
 Expand = Callable[[dict[str, Any]], tuple[dict[str, Any], str | None]]
@@ -45,23 +42,15 @@ def parse_batch(body: Any, expand: Expand) -> BatchOrder:
 def _request(body: Any) -> BatchRequest:
     if not isinstance(body, dict):
         raise InvalidRequest.at("", 'a batch is a JSON object with "tasks", or with "task" and "entities"')
-    try:
-        request = _REQUEST.validate_json(to_json(body), strict=True)
-    except ValidationError as error:
-        details = error.errors(include_url=False, include_context=False, include_input=False)
-        faults = [FieldError(".".join(str(part)[:200] for part in each["loc"]), _message(each)) for each in details]
-        raise InvalidRequest(fields=faults[:MOST_FAULTS]) from None
+    faults: list[FieldError] = []
+    request = _REQUEST.read(body, "", faults)
+    if request is None:
+        raise InvalidRequest(fields=faults[:MOST_FAULTS])
     if (request.tasks is None) == (request.task is None):
         raise InvalidRequest.at("", 'give either "tasks", or "task" and "entities"')
     if (request.task is None) != (request.entities is None):
         raise InvalidRequest.at("entities", '"task" and "entities" stand together')
     return request
-
-
-def _message(detail: Any) -> str:
-    if detail["type"] == "unexpected_keyword_argument":
-        return "no such field; there are: tasks, task, entities, name, tags, metadata"
-    return str(detail["msg"])
 
 
 def _bodies(request: BatchRequest) -> tuple[list[Any], list[str]]:

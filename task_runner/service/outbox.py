@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
+from task_runner.lib.backoff import growing
 from task_runner.lib.clock import stamp
 from task_runner.model.codec import to_json
 from task_runner.model.terms import NotifyOn, Webhook
@@ -185,8 +186,7 @@ def settle(message: Message, answer: Answer, *, again: str | None, at: str) -> l
 
 def delay(tries: int, chance: float) -> float:
     """Seconds until a message that has been sent so often in vain is sent again."""
-    wait = min(LAST_DELAY, FIRST_DELAY * 2.0 ** min(tries - 1, 32))
-    return wait * (1 + JITTER * (2 * chance - 1))
+    return growing(FIRST_DELAY, 2.0, LAST_DELAY, tries) * (1 + JITTER * (2 * chance - 1))
 
 
 def send_again(message: Message, at: str) -> list[Op]:

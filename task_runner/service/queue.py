@@ -17,6 +17,7 @@ from typing import Protocol
 from task_runner.environment.base import Environment, Launch, Refusal
 from task_runner.errors import TaskRunnerError
 from task_runner.lib import failpoint
+from task_runner.lib.backoff import growing
 from task_runner.model.grant import Grant
 from task_runner.model.state import Event, Outcome, State, step
 from task_runner.service.book import Book
@@ -156,8 +157,8 @@ class Queue:
         task = self._book.active.get(refusal.task_id)
         if task is None or task.record.attempt != refusal.attempt or task.id not in self.starting:
             return
-        delay = min(RETRY_LAST, RETRY_FIRST * 2 ** min(task.refusals, 20))
         task.refusals += 1
+        delay = growing(RETRY_FIRST, 2.0, RETRY_LAST, task.refusals)
         task.not_before = self._book.clock.monotonic() + delay
         task.pending_reason = f"it could not be started, and will be tried again: {refusal.reason}"
         log.warning("task %s: %s", task.id, task.pending_reason)

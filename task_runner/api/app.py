@@ -1,0 +1,13 @@
+"""What the routes have of the application they belong to."""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+
+from task_runner.service.tasks import TaskService
+
+
+def service_of(request: Request) -> TaskService:
+    """Everything that can be asked for."""
+    service: TaskService = request.app.state.service
+    return service
