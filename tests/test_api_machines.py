@@ -193,7 +193,7 @@ def context(tmp_path: Path) -> Iterator[Context]:
 
 @pytest.mark.parametrize("number", echo.POLITE)
 def test_a_script_that_is_stopped_before_it_has_begun_cleans_up_too(context: Context, tmp_path: Path, number: int):
-    pid = base.start_forked(echo.run, "echo begun\nsleep 1000\ncleanup\necho clean", context, masked=True)
+    pid = base.start_forked(echo.load, "echo begun\nsleep 1000\ncleanup\necho clean", context, masked=True)
     os.kill(pid, number)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -number
     assert (tmp_path / "out").read_text() in ("clean\n", "begun\nclean\n")
@@ -205,7 +205,7 @@ def test_a_signal_for_a_young_child_is_not_taken_for_the_runners(context: Contex
     old = signal.set_wakeup_fd(writer)
     try:
         for _ in range(20):
-            pid = base.start_forked(lambda _parameters, _context: 0, None, context)
+            pid = base.start_forked(lambda *_loaded: lambda *_run: 0, None, context)
             os.kill(pid, signal.SIGUSR1)
             assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) in (0, -signal.SIGUSR1)
         with pytest.raises(BlockingIOError):

@@ -272,6 +272,11 @@ def test_the_short_forms_take_every_field_of_a_spec():
         "stall": {"afterSeconds": 5, "then": "stop"},
         "notify": [{"url": "https://h/x?y", "on": ["running", "failed"], "secret": "s"}],
         "keepSeconds": 0,
+        "limits": {"memoryMb": 10, "cpus": 0.5, "required": True},
+        "user": "u",
+        "group": "100",
+        "umask": "027",
+        "logging": {"syslog": {"host": "h", "transport": "tls"}, "journald": True, "tagPrefix": "a"},
         "name": "n",
         "timeoutSeconds": 1,
         "stopSignal": "SIGINT",
@@ -561,7 +566,7 @@ _any_json = st.recursive(
     max_leaves=6,
 )
 _MORE = ["url", "path", "into", "headers", "sha256"]
-_PARAMETERS = ["command", "shell", "env", "workingDirectory", "stdin", "openStdin"]
+_PARAMETERS = ["command", "shell", "env", "workingDirectory", "stdin", "openStdin", "sandbox", "sidecar"]
 _FIELDS = [
     "name",
     "timeoutSeconds",
@@ -687,7 +692,7 @@ def test_the_schema_describes_what_is_taken():
     assert set(described["properties"]) >= {"actions", "name", "timeoutSeconds", "stopSignal", "graceSeconds", "tags"}
     assert described["required"] == ["actions"]
     machines = described["x-machines"]
-    assert set(machines) == {"process", "echo", "download", "extract"}
+    assert set(machines) == {"process", "container", "echo", "download", "extract"}
     assert set(machines["process"]["properties"]) == set(_PARAMETERS)
     assert machines["download"]["required"] == ["url"]
     assert machines["extract"]["required"] == ["path"]

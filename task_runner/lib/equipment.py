@@ -13,9 +13,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from task_runner.lib import process, secretfiles
+from task_runner.lib import group, process, secretfiles
+from task_runner.lib.cgroups import Places
 from task_runner.lib.clock import Clock
 from task_runner.lib.family import Family
+from task_runner.lib.group import Group
 from task_runner.lib.inputpipe import InputPipe
 from task_runner.lib.outputlog import OutputLog
 from task_runner.lib.progress import ProgressPipe
@@ -25,6 +27,7 @@ from task_runner.lib.tasktime import TaskTime
 from task_runner.machines.base import Context
 from task_runner.model.grant import Grant
 from task_runner.model.spec import Action, Spec
+from task_runner.model.status import Accounting
 
 _INHERITED = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TMPDIR")
 #: machines that report progress, whether the spec asks for it or not
@@ -42,6 +45,8 @@ class Options:
     locks: str = "/tmp"  # noqa: S108
     #: directories below which files of this machine may be read for tasks
     host_files: tuple[str, ...] = ()
+    #: where tasks get their cgroups; none: they get none
+    cgroups: Places | None = None
 
 
 class Part(Protocol):
@@ -90,7 +95,8 @@ class Equipment:
     """Everything of one attempt that stands around its actions."""
 
     __slots__ = (
-        "parts", "progress", "input", "stall", "_task_id", "_spec", "_directory", "_options", "_grant", "_variables",
+        "parts", "progress", "input", "stall", "group", "accounting",
+        "_task_id", "_spec", "_directory", "_options", "_grant", "_variables",
     )  # fmt: skip
 
     def __init__(
@@ -106,10 +112,16 @@ class Equipment:
         self.progress: ProgressPipe | None = None
         self.input: InputPipe | None = None
         self.stall: StallWatch | None = None
+        #: none: there are no cgroups here
+        self.group: Group | None = None
+        #: what the group has used; known at the end
+        self.accounting: Accounting | None = None
 
     def open(self, output: OutputLog, clock: Clock, tell: Callable[[], None], poll: select.poll) -> None:
         """Make files and pipes. Raises OSError."""
         spec, directory = self._spec, self._directory
+        if self._options.cgroups is not None:
+            self.group = group.make(self._options.cgroups, self._task_id, directory.attempt)
         if self._grant is not None:
             self._variables.update(self._grant.env)
             if self._grant.gpus:
@@ -182,3 +194,6 @@ class Equipment:
             self.input.close()
         if self._spec.secrets:
             secretfiles.remove(self._directory)
+        if self.group is not None:
+            self.accounting = self.group.accounting()
+            self.group.remove()

@@ -4,23 +4,31 @@ They are the runner's descendants, for it is a child subreaper. So "nobody is le
 looking: waitpid says that there is no child. Where a filter stands in the output's way (lib/outputpipe.py), that one
 is a child and not of the action; then the kernel's list of children is read, in which a process that lost its parent
 appears at once.
+
+Where the host allows it they are in a cgroup as well (lib/group.py). It is frozen and killed as a whole, and nobody
+is left only when it is empty, too. Who has left it is still a descendant.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Set as AbstractSet
+from typing import TYPE_CHECKING
 
 from task_runner.lib import tree
 from task_runner.lib.clock import Clock
+from task_runner.lib.group import Group
 from task_runner.lib.outputlog import OutputLog
 from task_runner.lib.stop import Stop, StopOrder
+
+if TYPE_CHECKING:
+    from task_runner.lib.remote import RemoteStop
 
 
 class Family:
     """Who has to end before the action is over."""
 
-    __slots__ = ("main", "ended", "childless", "stop", "_root", "_clock", "_output")
+    __slots__ = ("main", "ended", "childless", "stop", "group", "remote", "over", "_root", "_clock", "_output")
 
     def __init__(self, root: int, clock: Clock, output: OutputLog) -> None:
         self._root = root
@@ -31,16 +39,27 @@ class Family:
         #: how that one ended, as waitpid says it
         self.ended: int | None = None
         self.childless = True
-        self.stop: Stop | None = None
+        self.stop: Stop | RemoteStop | None = None
+        #: what the first process is for runs elsewhere: it is controlled through that one (lib/remote.py)
+        self.remote = False
+        #: and has ended
+        self.over = False
+        #: none: there are no cgroups here
+        self.group: Group | None = None
 
     def expect(self) -> None:
         """Another action is about to start."""
         self.main, self.ended, self.childless, self.stop = 0, None, False, None
+        self.remote = self.over = False
+
+    def follow(self, pid: int) -> None:
+        """Another first process has taken the place of one that has ended."""
+        self.main, self.ended, self.childless = pid, None, False
 
     @property
     def running(self) -> bool:
         """The first process has not ended."""
-        return self.main != 0 and self.ended is None
+        return self.main != 0 and self.ended is None and not self.over
 
     @property
     def spared(self) -> AbstractSet[int]:
@@ -53,14 +72,18 @@ class Family:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
             except ChildProcessError:
-                self.childless = True
+                self.childless = not self._group_lives()
                 return
             if pid == 0:
                 if self.spared:
-                    self.childless = self._only_filters()
+                    self.childless = self._only_filters() and not self._group_lives()
                 return
             if not self._output.reaped(pid) and pid == self.main and self.ended is None:
                 self.ended = status
+
+    def _group_lives(self) -> bool:
+        """Looked at one by one: the kernel may count who has been waited for a moment longer."""
+        return self.group is not None and self.group.populated() and bool(self.group.members())
 
     def _only_filters(self) -> bool:
         """Twice, for where the kernel does not list children one look can miss who is just losing its parent."""
@@ -69,11 +92,20 @@ class Family:
 
     def end(self, order: StopOrder) -> None:
         """Begin to stop them."""
-        self.stop = Stop(self._root, self._clock, order, self.spared)
+        if self.remote and self.ended is None:
+            from task_runner.lib.remote import RemoteStop  # it has been loaded where something is remote
+
+            self.stop = RemoteStop(self, self._root, self._clock, order)
+        else:
+            self.stop = Stop(self._root, self._clock, order, self.spared, self.group)
         self.stop.begin()
 
     def freeze(self) -> None:
-        tree.freeze(self._root, spared=self.spared)
+        """Let none of them run: by the group, and by SIGSTOP who is not in it."""
+        frozen = self.group.pids() if self.group is not None and self.group.freeze() else ()
+        tree.freeze(self._root, spared=self.spared | frozenset(frozen))
 
     def thaw(self) -> None:
-        tree.thaw(self._root, spared=self.spared)
+        """Let them go on. Who had stopped by itself before a freeze of the group stays so."""
+        frozen = self.group.pids() if self.group is not None and self.group.thaw() else ()
+        tree.thaw(self._root, spared=self.spared | frozenset(frozen))

@@ -8,10 +8,11 @@ Rule 3: records are made when they are written and not before: each is memory th
 from __future__ import annotations
 
 import resource
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from task_runner.lib import doorbell, signals
 from task_runner.lib.clock import Clock, stamp
+from task_runner.lib.group import Group
 from task_runner.lib.lock import HeldLock
 from task_runner.lib.outputlog import OutputLog
 from task_runner.lib.statusfile import StatusWriter
@@ -19,9 +20,12 @@ from task_runner.lib.taskdir import AttemptDirectory
 from task_runner.model.spec import Action, Spec
 from task_runner.model.state import Outcome, State
 from task_runner.model.status import (
+    Accounting,
     ActionStatus,
+    ContainerNote,
     Heartbeat,
     Identity,
+    LimitNote,
     Output,
     Progress,
     Receipt,
@@ -41,10 +45,13 @@ class ActionNote:
 
     __slots__ = (
         "state", "outcome", "tries", "exit_code", "signal", "error", "started_at", "finished_at", "process", "usage",
-        "output_start", "output_end", "stderr_start", "stderr_end", "_index", "_action", "_cleanup", "_before",
+        "oom_killed", "container", "output_start", "output_end", "stderr_start", "stderr_end", "_index", "_action",
+        "_cleanup", "_before", "_group", "_kills_before",
     )  # fmt: skip
 
-    def __init__(self, index: int, action: Action, *, cleanup: bool) -> None:
+    def __init__(self, index: int, action: Action, *, cleanup: bool, group: Group | None) -> None:
+        self._group = group
+        self._kills_before: int | None = None
         self._index = index
         self._action = action
         self._cleanup = cleanup
@@ -59,6 +66,8 @@ class ActionNote:
         self.stderr_end: int | None = None
         self.usage: Usage | None = None
         self.process: Identity | None = None
+        self.oom_killed: bool | None = None
+        self.container: ContainerNote | None = None
         self._clear()
 
     def _clear(self) -> None:
@@ -73,6 +82,7 @@ class ActionNote:
             self.output_start, self.stderr_start = sizes
         self.tries += 1
         self.state, self.outcome, self.process = "running", None, None
+        self._kills_before = self._group.oom_kills() if self._group is not None else None
         self._clear()
 
     def end_try(self, at: str, outcome: Outcome, result: int | None, sizes: tuple[int, int | None]) -> None:
@@ -85,6 +95,18 @@ class ActionNote:
         self.output_end, self.stderr_end = sizes
         if self.process is not None:
             self.usage = usage_since(self._before)  # of all tries together
+        if self._group is not None and self._kills_before is not None:
+            self._note_oom((self._group.oom_kills() or 0) - self._kills_before, self._group.memory_mb)
+
+    def _note_oom(self, kills: int, allowed: int | None) -> None:
+        """``kills``: in this try. What runs in a container is not counted here: its engine tells."""
+        if kills > 0:
+            self.oom_killed = True
+            if self.outcome is Outcome.FAILED and self.error is None:
+                limit = "without a limit of its own" if allowed is None else f"{allowed} MiB allowed"
+                self.error = f"out of memory: the kernel killed {kills} of its processes ({limit})"
+        elif self.oom_killed is None and self.container is None:
+            self.oom_killed = False
 
     def status(self) -> ActionStatus:
         return ActionStatus(
@@ -102,6 +124,8 @@ class ActionNote:
             finished_at=self.finished_at,
             process=self.process,
             usage=self.usage,
+            oom_killed=self.oom_killed,
+            container=self.container,
             output_start=self.output_start,
             output_end=self.output_end,
             stderr_start=self.stderr_start,
@@ -142,6 +166,10 @@ class Report:
         self.progress: Callable[[], Progress | None] | None = None
         self.silence: Callable[[], Silence | None] | None = None
         self.input_bytes: Callable[[], int] | None = None
+        #: the task's cgroup; none: it has none
+        self.group: Group | None = None
+        self.limits: list[LimitNote] = []
+        self.accounting: Accounting | None = None
         #: the last change could not be written
         self.behind = False
 
@@ -160,7 +188,7 @@ class Report:
         self.index = index
         own = len(self._spec.actions)
         action = self._spec.actions[index] if index < own else self._spec.cleanup[index - own]
-        self.note = ActionNote(index, action, cleanup=index >= own)
+        self.note = ActionNote(index, action, cleanup=index >= own, group=self.group)
         return self.note
 
     def _settle(self) -> None:
@@ -248,10 +276,19 @@ class Report:
             stderr=stderr,
             progress=self.progress() if self.progress else None,
             silence=self.silence() if self.silence else None,
+            limits=self.limits,
+            accounting=self.accounting,
+            oom_killed=_any_of(each.oom_killed for each in self.actions),
             gpus=self.gpus,
             input_bytes=self.input_bytes() if self.input_bytes else None,
             receipt=self.receipt,
         )
+
+
+def _any_of(known: Iterable[bool | None]) -> bool | None:
+    """Whether one is true; None where nothing is known."""
+    seen = [each for each in known if each is not None]
+    return any(seen) if seen else None
 
 
 def _is_short(error: str) -> bool:

@@ -97,6 +97,7 @@ class TaskRunner:
             self._equipment.close()
             os.unlink(self._directory.lock)
             raise
+        self._family.group = self._report.group = self._equipment.group
         self._equip(pid)
         self._supervision.open(self._equipment.parts)
         self._report.open(me, self._lock, self._output)
@@ -287,6 +288,7 @@ class TaskRunner:
         report.silence = None
         report.skip(len(report.actions))
         self._equipment.close()
+        report.accounting = self._equipment.accounting
         why = supervision.order.reason if supervision.order and supervision.interrupted else None
         tolerated = [each.continue_on_failure for each in (*self._spec.actions, *self._spec.cleanup)]
         verdict = judge(report.actions, tolerated, interrupted_by=why, prepared=prepared)

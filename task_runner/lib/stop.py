@@ -2,6 +2,8 @@
 
 The polite signal goes to every process, not to the first alone: a shell that waits for its command does not
 run its trap before the command ends. Who forks after the scan gets it not, and is killed with the rest.
+
+Where the task has a cgroup (lib/group.py) that is killed as a whole, and then whoever has left it.
 """
 
 from __future__ import annotations
@@ -9,13 +11,14 @@ from __future__ import annotations
 import json
 import signal
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 from task_runner.errors import Damaged
 from task_runner.lib import signals, tree
 from task_runner.lib.clock import Clock, stamp
+from task_runner.lib.group import Group
 from task_runner.lib.process import Process, marked
 from task_runner.lib.taskdir import AttemptDirectory, read_control
 from task_runner.model.spec import Spec
@@ -63,6 +66,8 @@ class Stop:
     order: StopOrder
     #: pids of children of ``root`` that are no part of the task
     spared: AbstractSet[int] = frozenset()
+    #: the task's cgroup; none: it has none
+    group: Group | None = None
     requested_at: str = ""
     kill_at: float = 0.0
     _killing_since: float | None = None
@@ -73,12 +78,22 @@ class Stop:
         """Send the polite signal."""
         self.requested_at = stamp(self.clock.time())
         self.kill_at = self.clock.monotonic() + self.order.grace
-        reached = tree.signal_all(tree.below(self.root, spared=self.spared), self.order.signal)
+        reached = tree.signal_all(self._everyone(), self.order.signal)
         _note(self._signalled, reached)
         # whoever is stopped (paused, or by itself) could not act on the signal, unless it was SIGKILL. Not by a scan
         # alone: one that runs while the first of them end can miss whose parent is just ending
         tree.signal_all(reached, signal.SIGCONT)
         tree.thaw(self.root, spared=self.spared)
+        if self.group is not None:
+            self.group.thaw()
+
+    def _everyone(self) -> list[Process]:
+        """All below the root, and who is in the group besides."""
+        found = tree.below(self.root, spared=self.spared)
+        if self.group is not None:
+            known = {each.pid for each in found}
+            found += [each for each in self.group.members() if each.pid not in known]
+        return found
 
     def hasten(self, order: StopOrder) -> None:
         """A second request while the first is under way can only shorten the grace."""
@@ -91,13 +106,21 @@ class Stop:
             return True
         if self._killing_since is None:
             self._killing_since = now
-        _note(self._killed, tree.kill(self.root, spared=self.spared))
+        _note(self._killed, self._kill())
         self.kill_at = now + KILL_INTERVAL
         return now - self._killing_since < GIVE_UP
 
+    def _kill(self) -> list[Process]:
+        """SIGKILL all that can be found; returns those it reached."""
+        if self.group is None:
+            return tree.kill(self.root, spared=self.spared)
+        killed = kill_group(self.group)
+        outside = self.spared | {each.pid for each in killed}
+        return [*killed, *tree.kill(self.root, spared=outside)]
+
     def receipt(self) -> Receipt:
         """What was done, and who is left."""
-        survivors = [each.note for each in tree.below(self.root, spared=self.spared) if each.alive]
+        survivors = [each.note for each in self._everyone() if each.alive]
         return Receipt(
             reason=self.order.reason,
             signal=signals.name_of(self.order.signal),
@@ -116,22 +139,30 @@ def _note(notes: dict[tuple[int, int], ProcessNote], processes: Iterable[Process
     notes.update({(each.pid, each.start_time): each.note for each in processes})
 
 
-def clear_remains(task_id: str, clock: Clock) -> Receipt | None:
-    """Kill what a task whose runner is dead has left; None if nothing was there.
+def kill_group(group: Group) -> list[Process]:
+    """SIGKILL everybody in a cgroup; returns those that were seen in it."""
+    seen = group.members()
+    return seen if group.kill() else tree.signal_all(seen, signal.SIGKILL)
+
+
+def clear_remains(task_id: str, clock: Clock, groups: Sequence[Group] = ()) -> Receipt | None:
+    """Kill what a task whose runner is dead has left; None if nothing was there. ``groups``: those its attempts left.
 
     One scan that finds nobody is no proof: who forks and exits can slip through it. Several in a row are taken for one.
+    Who has cleared its environment, and has no parent that has not, is found in a group alone.
     """
     requested_at, began = stamp(clock.time()), clock.monotonic()
     killed: dict[tuple[int, int], ProcessNote] = {}
     quiet = 0
     while quiet < QUIET_SCANS and clock.monotonic() - began < GIVE_UP:
-        reached = tree.kill_marked(task_id)
+        reached = [each for group in groups for each in kill_group(group)] + tree.kill_marked(task_id)
         _note(killed, reached)
         quiet = 0 if reached else quiet + 1
         # ever longer: a process in the middle of an exec has no environment to be found by, and a busy machine can
         # leave it there for a while
         time.sleep(KILL_INTERVAL * 2**quiet)
     survivors = marked(task_id) if quiet < QUIET_SCANS else []
+    survivors += [each for group in groups for each in group.members()]
     if not killed and not survivors:
         return None
     return Receipt(

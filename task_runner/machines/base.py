@@ -6,7 +6,6 @@ its own: it may crash, hang or import a large library without touching the runne
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import sys
@@ -15,7 +14,9 @@ from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from task_runner.errors import StartFailed
+from task_runner.machines import fork, walls
 from task_runner.machines.walls import Walls
+from task_runner.model.containerpolicy import ContainerPolicy
 from task_runner.model.walls import TaskLimits
 
 #: signals that Python ignores and a command must find as the system sets them
@@ -55,44 +56,56 @@ class Context:
     tries: int = 1
     #: an earlier process of this very try has been lost: find what it had started, and start nothing
     take_up: bool = False
+    #: bytes of output.log (twice), or of stdout.log and stderr.log, when this try began: how much came through since
+    output_start: tuple[int, int] = (0, 0)
+    #: path of a file for what a later process of this try has to know; none: there is no place for that
+    keep: str | None = None
+    #: called at named places, where tests make a process die
+    reach: Callable[[str], None] = lambda _place: None
     #: container engines by the path of their socket, the default first; empty: look in the usual places
     engines: Mapping[str, str] = field(default_factory=dict)
     #: names the daemon in labels of what engines make for it
     daemon: str = ""
+    #: what containers may have of this machine
+    containers: ContainerPolicy = field(default_factory=ContainerPolicy)
+    #: of `env`, what this task was given: all but the basics of this machine
+    given: Mapping[str, str] = field(default_factory=dict)
+    #: directory of the secrets that variables in `given` name the path of; none: there are none
+    secret_files: str | None = None
 
-
-_libc = ctypes.CDLL(None)
-_PR_SET_PDEATHSIG = 1
 
 #: a machine written in Python: returns the exit code of the action
 Run = Callable[[Any, Context], int]
+#: gets such a machine ready, still as the daemon's user: imports and opens what the task's user may not be able to
+Load = Callable[[Any, Context], Run]
 
 
-def start_forked(run: Run, parameters: Any, context: Context, *, masked: bool = False) -> int:
+def start_forked(
+    load: Load, parameters: Any, context: Context, *, masked: bool = False, walled: bool = True
+) -> int:
     """Run a machine in a forked child; returns its pid. Raises StartFailed.
 
-    Signals for the child are blocked until it has left the runner: before, they would be noted in the runner's
-    own inbox. With ``masked`` they stay so, and the machine unblocks them when it is ready for them.
+    With ``masked`` signals for it stay blocked, and the machine unblocks them when it is ready for them. One that is
+    not ``walled`` keeps the daemon's user, and is nowhere but where the runner is.
     """
-    sys.stdout.flush()
-    sys.stderr.flush()
     runner = os.getpid()
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-    try:
-        pid = os.fork()
-        if pid == 0:
-            _become(run, parameters, context, runner, masked)
-    except OSError as error:
-        raise StartFailed(f"fork: {error.strerror}") from error
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-    return pid
+    if not walled or context.walls is None:
+        return fork.fork(lambda: _become(load, parameters, context, runner, masked, None))
+    return fork.fork_and_hear(lambda tell: _become(load, parameters, context, runner, masked, tell))
 
 
-def _become(run: Run, parameters: Any, context: Context, runner: int, masked: bool) -> NoReturn:
+def _become(
+    load: Load, parameters: Any, context: Context, runner: int, masked: bool, tell: int | None
+) -> NoReturn:
     code = 1
     try:
-        _leave_runner(context, runner)
+        kept = [fd for fd in (context.say, tell) if fd is not None]
+        fork.leave_runner(runner, stdin=None, stdout=context.stdout, stderr=context.stderr, kept=kept)
+        os.umask(0o022)
+        run = load(parameters, context)
+        if tell is not None:
+            _enter_walls(context, runner, tell)
+        _settle(context)
         if not masked:
             signal.pthread_sigmask(signal.SIG_SETMASK, [])
         code = run(parameters, context)
@@ -110,28 +123,21 @@ def _become(run: Run, parameters: Any, context: Context, runner: int, masked: bo
             os._exit(code & 0xFF)
 
 
-def _leave_runner(context: Context, runner: int) -> None:
-    """Give up all that the child has of the runner: its session, signals, and above all its lock.
+def _enter_walls(context: Context, runner: int, tell: int) -> None:
+    assert context.walls is not None
+    import traceback  # noqa: F401  to be able to tell of a fault: inside, Python's own files may be out of reach
 
-    A child that kept the lock's descriptor would make a dead runner look alive. And it is to die with the runner:
-    /proc shows it with the environment of the launcher, without the task's mark, so nobody would find it.
-    """
-    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != runner:
-        os._exit(1)  # it died before that call
-    os.setsid()
-    signal.set_wakeup_fd(-1)
-    for number in range(1, signal.NSIG):
-        try:
-            signal.signal(number, signal.SIG_DFL)
-        except (OSError, ValueError):
-            pass
-    null = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(null, 0)
-    os.dup2(context.stdout, 1)
-    os.dup2(context.stderr, 2)
-    os.closerange(3, os.sysconf("SC_OPEN_MAX"))
-    os.umask(0o022)
+    try:
+        walls.enter(context.walls)
+        walls.close_behind(context.walls)
+    except StartFailed as error:
+        fork.fail(tell, str(error))
+    fork.die_with(runner)
+    os.close(tell)
+
+
+def _settle(context: Context) -> None:
+    """Take up the task's directory, environment and streams."""
     os.chdir(context.work)
     os.environ.clear()
     os.environ.update(context.env)

@@ -11,13 +11,21 @@ import os
 import signal
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
-from task_runner.machines.base import Context
+from task_runner.machines.base import Context, Run
 from task_runner.model.echo import Script, Statement, parse
 
 POLITE = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
+
+
+@dataclass(frozen=True, slots=True)
+class _Lock:
+    name: str
+    mode: int
+    fd: int
 
 
 class _Stopped(BaseException):
@@ -25,9 +33,15 @@ class _Stopped(BaseException):
         self.number = number
 
 
-def run(parameters: Any, context: Context) -> int:
-    """Carry out the script; returns its exit code."""
+def load(parameters: Any, context: Context) -> Run:
+    """Read the script, and open its locks: they are the daemon's files, whoever takes them."""
     script = parse(parameters)
+    locks = _open_locks(script, context.locks)
+    return lambda _parameters, _context: _run(script, locks)
+
+
+def _run(script: Script, locks: Sequence[_Lock]) -> int:
+    """Carry out the script; returns its exit code."""
     stopped_by: int | None = None
     fault: Exception | None = None
     code = 0
@@ -35,7 +49,7 @@ def run(parameters: Any, context: Context) -> int:
         try:
             _on_polite(_raise_stopped)
             signal.pthread_sigmask(signal.SIG_SETMASK, [])  # started masked: a stop that came early comes now
-            _hold(script, context.locks)
+            _hold(locks)
             code = _carry_out(script.main)
         except Exception as error:
             fault = error
@@ -61,23 +75,31 @@ def _raise_stopped(number: int, _frame: FrameType | None) -> None:
     raise _Stopped(number)
 
 
-def _hold(script: Script, directory: str) -> None:
-    """Take the named locks, in one order for everybody so that no two scripts wait for each other."""
+def _open_locks(script: Script, directory: str) -> list[_Lock]:
+    """The named locks, in one order for everybody so that no two scripts wait for each other."""
     if not script.shared and not script.exclusive:
-        return
+        return []
     import urllib.parse  # in the child that needs it
 
     os.makedirs(directory, mode=0o700, exist_ok=True)
+    locks = []
     for name in sorted({*script.shared, *script.exclusive}):
         mode = fcntl.LOCK_EX if name in script.exclusive else fcntl.LOCK_SH
         # quoted, and never "." or "..": the name is the client's, the file is ours
         path = os.path.join(directory, "use-" + urllib.parse.quote(name, safe="")[:240])
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        locks.append(_Lock(name, mode, fd))
+    return locks
+
+
+def _hold(locks: Sequence[_Lock]) -> None:
+    """Take the locks; held until this process ends."""
+    for lock in locks:
         try:
-            fcntl.flock(fd, mode | fcntl.LOCK_NB)
+            fcntl.flock(lock.fd, lock.mode | fcntl.LOCK_NB)
         except BlockingIOError:
-            print(f"waiting for {name}", flush=True)
-            fcntl.flock(fd, mode)  # held until this process ends
+            print(f"waiting for {lock.name}", flush=True)
+            fcntl.flock(lock.fd, lock.mode)
 
 
 def _carry_out(statements: Sequence[Statement]) -> int:

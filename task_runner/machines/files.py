@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import binascii
+import grp
+import pwd
 import shutil
 
 from task_runner.errors import ActionFailed
@@ -86,9 +88,6 @@ def _owner(owner: str | None) -> tuple[int, int] | None:
     """The numbers of user and group; -1 for a group that is not named. Raises ActionFailed."""
     if owner is None:
         return None
-    import grp
-    import pwd
-
     user, _, group = owner.partition(":")
     try:
         uid = int(user) if user.isdecimal() else pwd.getpwnam(user).pw_uid

@@ -20,19 +20,12 @@ def start(action: Action, context: Context) -> int:
     if action.machine == "process":
         return process.start(action.parameters, context)
     if action.machine == "echo":
-        return base.start_forked(echo.run, action.parameters, context, masked=True)
+        return base.start_forked(echo.load, action.parameters, context, masked=True)
     if action.machine == "download":
         return base.start_forked(_download, action.parameters, _with_way_out(context))
     if action.machine == "extract":
         return base.start_forked(_extract, action.parameters, context)
-
-    def run(parameters: Any, context: Context) -> int:
-        return _installed(action.machine)(parameters, context)
-
-    return base.start_forked(run, action.parameters, context)
-
-
-# these load libraries that no other runner has a use for: in the child alone
+    return base.start_forked(_installed(action.machine), action.parameters, context)
 
 
 def place_files(files: list[FileIn], context: Context) -> int:
@@ -47,29 +40,40 @@ def _with_way_out(context: Context) -> Context:
     return replace(context, env={**env, **context.env}) if env else context
 
 
-def _download(parameters: Any, context: Context) -> int:
+# these load libraries that no other runner has a use for: in the child alone, and while it can read them
+
+
+def _download(_parameters: Any, _context: Context) -> base.Run:
     from task_runner.machines import download
 
-    return download.run(parameters, context)
+    return download.run
 
 
-def _extract(parameters: Any, context: Context) -> int:
+def _extract(_parameters: Any, _context: Context) -> base.Run:
     from task_runner.machines import extract
 
-    return extract.run(parameters, context)
+    return extract.run
 
 
-def _files(parameters: Any, context: Context) -> int:
+def _files(_parameters: Any, _context: Context) -> base.Run:
     from task_runner.machines import files
 
-    return files.run(parameters, context)
+    return files.run
 
 
-def _installed(name: str) -> base.Run:
-    """The machine that an installed package offers; imported in the child alone, by design."""
-    from importlib.metadata import entry_points
+def _installed(name: str) -> base.Load:
+    """The machine that an installed package offers; imported in the child alone, by design, and inside its walls: it
+    may take for ever, which the runner is not to wait for."""
 
-    for entry in entry_points(group="task_runner.machines", name=name):
-        run: base.Run = entry.load().run
+    def load(_parameters: Any, _context: Context) -> base.Run:
+        from importlib.metadata import entry_points
+
+        def run(parameters: Any, context: Context) -> int:
+            for entry in entry_points(group="task_runner.machines", name=name):
+                carry_out: base.Run = entry.load().run
+                return carry_out(parameters, context)
+            raise StartFailed(f"no machine {name!r} is installed")
+
         return run
-    raise StartFailed(f"no machine {name!r} is installed")
+
+    return load

@@ -64,6 +64,8 @@ class Receipt:
     killed_count: int = 0
     #: still there when the runner gave up (a process the kernel does not let die)
     survivors: list[ProcessNote] = field(default_factory=list)
+    #: what was done with the container, in words; none: it had to do with none
+    container: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -114,6 +116,10 @@ class ContainerNote:
     image_id: str | None = None
     limits: list[LimitNote] = field(default_factory=list)
     accounting: Accounting | None = None
+    #: why some of its output is not in the log; none: all of it is
+    output_note: str | None = None
+    #: it could not be removed when it was over, and is when its engine lets it be
+    left: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,0 +1,304 @@
+"""Podman and the Docker Engine, over the Docker API on a socket of this machine.
+
+Where they differ:
+
+- The log driver that keeps every byte is k8s-file with Podman and local with Docker.
+- Podman that follows the log of a container may stop before its end; so may Docker where there is no last newline.
+  What the log holds is read once more after the end, without following.
+- Podman says of every container that it was not killed for lack of memory. Its "no" counts as not known.
+- Podman will neither signal nor remove what is paused.
+- Neither tells a signal apart from an exit code: 137 may be either.
+
+The image's own health check is not run, nor is an init process put before the command: it is process 1 of the
+container, and so are its signals those of a process 1 (without a handler of its own, SIGTERM does nothing to it).
+Credentials and proxies from the configuration of the user whom the daemon runs as (~/.docker) are not used.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import docker
+import requests
+from docker import errors
+
+from task_runner.engines import creation, locallog
+from task_runner.engines.base import Found, Login, Order, Seen, Tell
+from task_runner.engines.frames import frames, mended, skipping
+from task_runner.engines.layers import Layers
+from task_runner.errors import EngineFailed
+from task_runner.model.status import LimitNote
+from task_runner.model.walls import TaskLimits
+
+#: seconds for an answer that does not depend on what containers do
+_PATIENCE = 120.0
+#: how often Podman looks whether a container has ended
+_INTERVAL = "100ms"
+#: seconds between two tries to follow an output whose end has not come
+_PAUSE = 0.1
+_STATES = {
+    "created": "created",
+    "configured": "created",
+    "initialized": "created",
+    "running": "running",
+    "restarting": "running",
+    "stopping": "running",
+    "paused": "paused",
+}
+_ENDED = ("exited", "gone")
+
+
+class DockerEngine:
+    """One engine, by its name ("podman" or "docker") and the path of its socket."""
+
+    def __init__(self, name: str, socket: str) -> None:
+        self.name = name
+        self._socket = socket
+        self._podman = name == "podman"
+        #: what the engine said when it made a container, by its name
+        self._warnings: dict[str, list[str]] = {}
+        with self._asking():
+            self._client = docker.APIClient(base_url=f"unix://{socket}", timeout=_PATIENCE)
+        self._client.trust_env = False
+
+    def describe(self) -> str:
+        with self._asking():
+            version = self._client.version()
+        names = [str(each.get("Name")) for each in version.get("Components") or []]
+        product = "Podman" if "Podman Engine" in names else "Docker Engine"
+        return f"{product} {version['Version']}"
+
+    # -- images
+
+    def image_id(self, image: str) -> str | None:
+        found = self._image(image)
+        return None if found is None else str(found["Id"])
+
+    def _image(self, image: str) -> dict[str, Any] | None:
+        with self._asking():
+            try:
+                return dict(self._client.inspect_image(image))
+            except errors.NotFound:
+                return None
+
+    def pull(self, image: str, login: Login | None, tell: Tell) -> str:
+        # never None: the library would look for credentials of its own
+        credentials = {} if login is None else {"username": login.username, "password": login.password}
+        layers = Layers()
+        with self._asking():
+            for line in self._client.pull(image, stream=True, decode=True, auth_config=credentials):
+                if line.get("error"):
+                    raise EngineFailed(str(line["error"]))
+                if news := layers.hear(line):
+                    tell(*news)
+        found = self.image_id(image)
+        if found is None:
+            raise EngineFailed(f"the engine has pulled {image}, and does not have it")
+        return found
+
+    # -- containers
+
+    def create(self, order: Order) -> str:
+        command = self._command(order)
+        with self._asking():
+            made = self._client.create_container(
+                order.image,
+                entrypoint=command,
+                command=order.args,
+                name=order.name,
+                environment=order.env,
+                user=order.user,
+                working_dir=order.working_directory,
+                labels=order.labels,
+                healthcheck={"test": ["NONE"]},
+                use_config_proxy=False,
+                host_config=self._client.create_host_config(**creation.host_config(order, podman=self._podman)),
+            )
+        self._warnings[order.name] = list(made.get("Warnings") or [])
+        return str(made["Id"])
+
+    def _command(self, order: Order) -> list[str] | None:
+        """What is told as the entry point. An empty list of arguments means the image's own to the API, unless it
+        is told an entry point too."""
+        if order.command is not None or order.args is None or order.args:
+            return order.command
+        image = self._image(order.image) or {}
+        entrypoint: list[str] | None = (image.get("Config") or {}).get("Entrypoint")
+        return entrypoint
+
+    def notes(self, order: Order) -> list[LimitNote]:
+        limits = order.limits or TaskLimits()
+        with self._asking():
+            info = self._client.info()
+        return creation.notes(limits, self.name, info, self._warnings.get(order.name, []))
+
+    def start(self, container: str) -> None:
+        with self._asking():
+            self._client.start(container)
+
+    def find(self, labels: Mapping[str, str]) -> list[Found]:
+        wanted = [f"{name}={value}" for name, value in labels.items()]
+        with self._asking():
+            found = self._client.containers(all=True, filters={"label": wanted})
+        return [_found(each) for each in found]
+
+    def look(self, container: str) -> Seen:
+        with self._asking():
+            try:
+                found = self._client.inspect_container(container)
+            except errors.NotFound:
+                return Seen(state="gone")
+        return self._seen(found)
+
+    def _seen(self, found: dict[str, Any]) -> Seen:
+        now = found["State"]
+        state = _STATES.get(str(now["Status"]), "exited")
+        ended = state == "exited"
+        oom = bool(now.get("OOMKilled"))
+        return Seen(
+            state=state,
+            exit_code=int(now["ExitCode"]) if ended else None,
+            oom_killed=True if oom else (False if ended and not self._podman else None),
+            pid=now.get("Pid") or None,
+            image_id=found.get("Image"),
+            error=now.get("Error") or None,
+        )
+
+    def wait(self, container: str, seconds: float) -> Seen:
+        url = self._url(container, "wait")
+        params = {"condition": "not-running", **({"interval": _INTERVAL} if self._podman else {})}
+        deadline = time.monotonic() + seconds
+        seen = self.look(container)
+        while seen.state not in _ENDED and (left := deadline - time.monotonic()) > 0:
+            if seen.state == "created":
+                time.sleep(min(left, 0.05))  # to the API that is "not running": it would answer at once
+            else:
+                with self._asking(), contextlib.suppress(requests.Timeout):
+                    self._client.post(url, params=params, timeout=(_PATIENCE, max(left, 0.001)))
+            seen = self.look(container)
+        return seen
+
+    def output(self, container: str, skip: tuple[int, int]) -> Iterator[tuple[int, bytes]]:
+        passed = {1: skip[0], 2: skip[1]}
+        follow = True
+        while True:
+            for stream, data in skipping(self._log(container, follow), dict(passed)):
+                passed[stream] += len(data)
+                yield stream, data
+            if not follow:
+                return
+            # an engine that stops following before the end is going down, or has lost its place
+            follow = self.wait(container, _PAUSE).state not in _ENDED
+
+    def _log(self, container: str, follow: bool) -> Iterator[tuple[int, bytes]]:
+        params = {"stdout": "1", "stderr": "1", **({"follow": "1"} if follow else {})}
+        timeout = (_PATIENCE, None if follow else _PATIENCE)
+        with self._asking():
+            answer = self._client.get(self._url(container, "logs"), params=params, stream=True, timeout=timeout)
+            with answer:
+                if answer.status_code == requests.codes.not_found:
+                    return
+                self._check(answer)
+                pairs = frames(answer.iter_content(None))
+                if not self._podman:
+                    pairs = mended(pairs, lambda stream: not follow and self._ended_line(container, stream))
+                yield from pairs
+
+    def _ended_line(self, container: str, stream: int) -> bool:
+        with self._asking():
+            root = self._client.info()["DockerRootDir"]
+        return locallog.ended_line(f"{root}/containers/{container}/local-logs/container.log", stream)
+
+    def send(self, container: str, signal: str) -> None:
+        if signal == "SIGKILL":
+            self._thaw(container)
+        with self._asking(), self._unless_ended(container):
+            self._client.kill(container, signal)
+
+    def pause(self, container: str) -> None:
+        with self._asking(), self._unless_ended(container, "paused"):
+            self._client.pause(container)
+
+    def resume(self, container: str) -> None:
+        with self._asking(), self._unless_ended(container, "running"):
+            self._client.unpause(container)
+
+    def _thaw(self, container: str) -> None:
+        if self.look(container).state == "paused":
+            self.resume(container)
+
+    def remove(self, container: str) -> None:
+        self._thaw(container)
+        deadline = time.monotonic() + _PATIENCE
+        while True:
+            try:
+                self._client.remove_container(container, v=True, force=True)
+            except errors.NotFound:
+                return
+            except (errors.APIError, requests.RequestException) as error:
+                # somebody else is at it, or it is just starting or ending
+                if _status(error) not in (409, 500) or time.monotonic() > deadline:
+                    raise self._failed(error) from error
+                if self.look(container).state == "gone":
+                    return
+                time.sleep(0.1)
+            else:
+                return
+
+    def main_pid(self, name: str) -> int:
+        seen = self.look(name)
+        if seen.state == "gone":
+            raise EngineFailed(f"{self.name} knows no container {name}")
+        if seen.pid is None or seen.state not in ("running", "paused"):
+            raise EngineFailed(f"container {name} does not run: {self.name} says that it is {seen.state}")
+        return seen.pid
+
+    def close(self) -> None:
+        self._client.close()
+
+    # -- the API
+
+    def _url(self, container: str, verb: str) -> str:
+        return f"{self._client.base_url}/v{self._client.api_version}/containers/{container}/{verb}"
+
+    def _check(self, answer: requests.Response) -> None:
+        if not answer.ok:
+            try:
+                message = answer.json()["message"]
+            except (ValueError, KeyError):
+                message = answer.text
+            raise EngineFailed(str(message))
+
+    @contextlib.contextmanager
+    def _asking(self) -> Iterator[None]:
+        try:
+            yield
+        except (errors.DockerException, requests.RequestException) as error:
+            raise self._failed(error) from error
+
+    @contextlib.contextmanager
+    def _unless_ended(self, container: str, also: str = "gone") -> Iterator[None]:
+        """What the engine refuses of a container that has ended, or is as it should be, is as good as done."""
+        try:
+            yield
+        except errors.APIError:
+            if self.look(container).state not in (*_ENDED, also):
+                raise
+
+    def _failed(self, error: Exception) -> EngineFailed:
+        """In the engine's words."""
+        if isinstance(error, errors.APIError):
+            return EngineFailed(str(error.explanation or error))
+        return EngineFailed(f"{self.name} does not answer at {self._socket}: {error}")
+
+
+def _found(container: dict[str, Any]) -> Found:
+    names = container.get("Names") or [""]
+    return Found(id=container["Id"], name=names[0].lstrip("/"), labels=dict(container.get("Labels") or {}))
+
+
+def _status(error: Exception) -> int | None:
+    return error.status_code if isinstance(error, errors.APIError) else None

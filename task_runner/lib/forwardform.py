@@ -1,0 +1,165 @@
+"""What a line of output looks like on its way: RFC 5424 for a syslog server, the native protocol for the journal.
+
+The bytes of a line go as the command wrote them. RFC 5424 allows any; UTF-8 has to be marked as such, by a byte order
+mark, and what is plain ASCII needs none.
+
+The name of the structured data has the enterprise number 32473, which RFC 5612 sets aside for examples: this program
+has no number of its own, and a receiver looks for the name.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from task_runner.lib.clock import stamp
+from task_runner.lib.forwardlines import Line
+from task_runner.model.walls import Logging
+
+SD_ID = "taskRunner@32473"
+#: bytes of a whole message: RFC 5426 wants receivers to take so many, and RFC 5425 so many
+LONGEST_DATAGRAM, LONGEST_FRAME = 2048, 8192
+#: bytes of a line that go into one entry of the journal
+LONGEST_ENTRY = 512 * 1024
+#: characters of the tag (APP-NAME), of the machine's name (HOSTNAME), and of any value in the structured data
+_TAG, _HOST, _VALUE = 48, 255, 200
+#: of streams, as syslog numbers them: err for stderr, info for all else
+_SEVERITY = {"stderr": 3}
+_INFO = 6
+_BOM = b"\xef\xbb\xbf"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Origin:
+    """Whose lines they are."""
+
+    task_id: str
+    attempt: int
+    name: str | None
+    entity: str | None
+    batch: str | None
+    #: of this machine
+    host: str
+
+
+class Form(Protocol):
+    """How lines are written for one kind of target."""
+
+    #: bytes of a line that there is room for
+    room: int
+
+    def encode(self, line: Line, time: float) -> bytes:
+        """``time``: when the line came."""
+
+
+def tag(logging: Logging, origin: Origin) -> str:
+    """Prefix, name or id, suffix; where that is too long the middle is shortened."""
+    prefix, suffix = logging.tag_prefix, logging.tag_suffix
+    room = _TAG - len(prefix) - len(suffix)
+    return prefix + _printable(origin.name or origin.task_id)[:room] + suffix
+
+
+def _printable(text: str) -> str:
+    """ASCII without blanks, which is all that a header may have."""
+    return "".join(each if "!" <= each <= "~" else "_" for each in text)
+
+
+def severity(stream: str) -> int:
+    return _SEVERITY.get(stream, _INFO)
+
+
+class SyslogForm:
+    """RFC 5424. PROCID is the task's id, which groups the messages of a task; MSGID is the stream."""
+
+    def __init__(self, logging: Logging, origin: Origin, longest: int, *, counted: bool) -> None:
+        """``longest``: bytes of a message. ``counted``: octets are counted in front of it (RFC 6587), as streams
+        need it."""
+        assert logging.syslog is not None
+        self._facility = logging.syslog.facility
+        self._counted = counted
+        self._origin = origin
+        host = _printable(origin.host)[:_HOST] or "-"
+        self._names = f"{host} {tag(logging, origin)} {origin.task_id}"
+        most = Line.__new__(Line)
+        del most
+        head = self._head("0000-00-00T00:00:00.000000Z", "output", 10**6, 10**9)
+        self.room = longest - len(head) - len(_BOM)
+
+    def encode(self, line: Line, time: float) -> bytes:
+        log = line.reader.log
+        part = None if line.last and line.part == 1 else line.part
+        head = self._head(stamp(time), log.stream, log.action(line.start), part)
+        message = head + (_BOM if _is_marked(line.text) else b"") + line.text
+        return b"%d %b" % (len(message), message) if self._counted else message
+
+    def _head(self, at: str, stream: str, action: int | None, part: int | None) -> bytes:
+        priority = self._facility * 8 + severity(stream)
+        data = self._data(stream, action, part)
+        return f"<{priority}>1 {at} {self._names} {stream} [{SD_ID}{data}] ".encode()
+
+    def _data(self, stream: str, action: int | None, part: int | None) -> str:
+        origin = self._origin
+        found = {
+            "taskId": origin.task_id,
+            "attempt": origin.attempt,
+            "action": action,
+            "stream": stream,
+            "entity": origin.entity,
+            "batch": origin.batch,
+            "part": part,
+        }
+        return "".join(f' {name}="{_escaped(str(value))}"' for name, value in found.items() if value is not None)
+
+
+def _escaped(value: str) -> str:
+    value = value[:_VALUE].encode("utf-8", "replace").decode()
+    return value.replace("\\", "\\\\").replace('"', '\\"').replace("]", "\\]")
+
+
+def _is_marked(text: bytes) -> bool:
+    """Whether it is UTF-8 and not plain ASCII."""
+    if text.isascii():
+        return False
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+class JournalForm:
+    """The native protocol of systemd-journald."""
+
+    room = LONGEST_ENTRY
+
+    def __init__(self, logging: Logging, origin: Origin) -> None:
+        fields = {
+            "SYSLOG_IDENTIFIER": tag(logging, origin),
+            "TASK_RUNNER_TASK_ID": origin.task_id,
+            "TASK_RUNNER_ATTEMPT": origin.attempt,
+            "TASK_RUNNER_NAME": origin.name,
+            "TASK_RUNNER_ENTITY": origin.entity,
+            "TASK_RUNNER_BATCH": origin.batch,
+        }
+        self._same = _fields(fields)
+
+    def encode(self, line: Line, time: float) -> bytes:  # noqa: ARG002  the journal keeps a time of its own
+        log = line.reader.log
+        fields = {
+            "PRIORITY": severity(log.stream),
+            "TASK_RUNNER_STREAM": log.stream,
+            "TASK_RUNNER_ACTION": log.action(line.start),
+            "TASK_RUNNER_PART": None if line.last and line.part == 1 else line.part,
+        }
+        return b"%b%bMESSAGE=%b\n" % (self._same, _fields(fields), line.text)
+
+
+def _fields(found: dict[str, str | int | None]) -> bytes:
+    return b"".join(_field(name, str(value)) for name, value in found.items() if value is not None)
+
+
+def _field(name: str, value: str) -> bytes:
+    data = value.encode("utf-8", "replace")
+    if b"\n" not in data:
+        return b"%b=%b\n" % (name.encode(), data)
+    return b"%b\n%b%b\n" % (name.encode(), len(data).to_bytes(8, "little"), data)

@@ -1,0 +1,97 @@
+"""From what a task asks for to what an engine is told."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+
+from task_runner.engines.base import LABEL_DAEMON, LABEL_START, LABEL_TASK, Order
+from task_runner.errors import ActionFailed
+from task_runner.machines.base import Context
+from task_runner.model.containerpolicy import ContainerPolicy
+from task_runner.model.machines import ContainerParameters
+from task_runner.model.walls import Mount
+
+#: where a container finds what its task gives it beside the working directory
+GIVEN = "/run/task-runner"
+#: the variable that holds the container's name
+CONTAINER = "TASK_RUNNER_CONTAINER"
+
+
+def name_of(context: Context) -> str:
+    """Known before the container is made: one of a kind as long as task ids are."""
+    return f"task-runner-{context.task_id}-{_start_of(context)}"
+
+
+def labels_of(context: Context) -> dict[str, str]:
+    """By which the container of this very start is found again."""
+    return {LABEL_DAEMON: context.daemon, LABEL_TASK: context.task_id, LABEL_START: _start_of(context)}
+
+
+def _start_of(context: Context) -> str:
+    return f"{context.attempt}.{context.action_index}.{context.tries}"
+
+
+def order_of(wanted: ContainerParameters, context: Context) -> Order:
+    """What the engine is to make. The mounts that the task names are as it names them (see `real`)."""
+    env, mounts = _given(context)
+    if wanted.work_at is not None:
+        mounts.insert(0, Mount(source=context.work, target=wanted.work_at))
+    account = context.walls.account if context.walls is not None else None
+    return Order(
+        name=name_of(context),
+        image=wanted.image,
+        command=wanted.command,
+        args=wanted.args,
+        env={**env, CONTAINER: name_of(context), **wanted.env},
+        user=wanted.user or (f"{account.uid}:{account.gid}" if account is not None else None),
+        working_directory=wanted.working_directory or wanted.work_at,
+        mounts=[*mounts, *wanted.mounts],
+        devices=wanted.devices,
+        limits=wanted.limits or context.limits,
+        network=wanted.network or context.containers.networks[0],
+        labels=labels_of(context),
+    )
+
+
+def _given(context: Context) -> tuple[dict[str, str], list[Mount]]:
+    """The variables that the task was given, and the files they name: those have another path inside."""
+    env, mounts = dict(context.given), list[Mount]()
+    if context.progress is not None and "TASK_RUNNER_PROGRESS" in env:
+        env["TASK_RUNNER_PROGRESS"] = f"{GIVEN}/progress"
+        mounts.append(Mount(source=context.progress, target=f"{GIVEN}/progress"))
+    if (held := context.secret_files) is not None:
+        for name, value in env.items():
+            if value.startswith(f"{held}/"):
+                env[name] = f"{GIVEN}/secrets/{value[len(held) + 1 :]}"
+        mounts.append(Mount(source=held, target=f"{GIVEN}/secrets", read_only=True))
+    return env, mounts
+
+
+def real(order: Order, asked: list[Mount], policy: ContainerPolicy) -> Order:
+    """The order with the mounts that were asked for as they really lie, links resolved, seen to be allowed there too.
+
+    Raises ActionFailed. Who may rename directories below an allowed one can exchange one between this look and the
+    engine's: the engine takes a path, and no descriptor.
+    """
+    policy = replace(policy, mounts=tuple(map(_real_rule, policy.mounts)), state=_real_state(policy.state))
+    found: list[Mount] = []
+    for mount in asked:
+        try:
+            source = os.path.realpath(mount.source, strict=True)
+        except OSError as error:
+            raise ActionFailed(f"mount {mount.source}: {error.strerror}") from None
+        if (why := policy.why_not_mount(replace(mount, source=source))) is not None:
+            raise ActionFailed(f"mount {mount.source}: {why}")
+        found.append(replace(mount, source=source, target=mount.target or mount.source))
+    own = order.mounts[: len(order.mounts) - len(asked)]
+    return replace(order, mounts=[*own, *found])
+
+
+def _real_rule(rule: str) -> str:
+    directory = rule.removesuffix(":ro")
+    return os.path.realpath(directory) + rule[len(directory) :]
+
+
+def _real_state(state: str | None) -> str | None:
+    return None if state is None else os.path.realpath(state)

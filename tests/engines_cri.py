@@ -1,0 +1,58 @@
+"""A real containerd with CRI for tests, in directories of its own, and ended with all it started."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from engines import DATA, Server, Service, run, serve
+from images import busybox
+
+#: what a sandbox keeps its namespaces with; busybox does for that
+PAUSE_IMAGE = "localhost/pause:1"
+
+
+class CriServer(Server):
+    name = "cri"
+
+    def __init__(self) -> None:
+        super().__init__()
+        at = self.directory
+        (at / "containerd.toml").write_text((DATA / "cri.toml").read_text().replace("@DIR@", str(at)))
+        self.service = Service(at, ["containerd", "-c", f"{at}/containerd.toml"], {})
+
+    def start(self) -> None:
+        self.socket.unlink(missing_ok=True)
+        self.service.start()
+        self.service.wait_ready(lambda: self.socket.exists() and "cri" in self.plugins())
+
+    def plugins(self) -> list[str]:
+        """Which of the plugins that serve clients do so."""
+        rows = [line.split() for line in self.command("plugins", "ls").splitlines()]
+        return [row[1] for row in rows if row and row[0] == "io.containerd.grpc.v1" and row[-1] == "ok"]
+
+    def kill(self) -> None:
+        self.service.kill()
+
+    def stop(self) -> None:
+        self.service.terminate()
+
+    def load(self, archive: Path) -> None:
+        self.command("images", "import", str(archive))
+
+    def command(self, *arguments: str) -> str:
+        return run(["ctr", "--address", str(self.socket), "--namespace", "k8s.io", *arguments], self.service.env)
+
+    def remove_containers(self) -> None:
+        """Nothing to do: what is left ends with its shims."""
+
+
+@pytest.fixture(scope="session")
+def cri_server(busybox_archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[CriServer]:
+    """containerd, with the busybox image. A test that kills it starts it again."""
+    server = CriServer()
+    pause = busybox(command=["sleep", "1000000000"]).save(tmp_path_factory.mktemp("pause") / "pause.tar", PAUSE_IMAGE)
+    for each in serve(server, busybox_archive):
+        server.load(pause)
+        yield each
