@@ -15,6 +15,8 @@ from typing import Any
 
 import httpx
 import pytest
+from engines import busybox_archive, docker_server, make_registry, podman_server  # noqa: F401  fixtures
+from engines_cri import cri_server  # noqa: F401  a fixture
 from machinery import bench, machines, make_site, site  # noqa: F401  fixtures
 from nursery import Forked, fork_daemon
 

@@ -1,6 +1,6 @@
 """Real container engines for tests: each with directories and a socket of its own, and ended with all it started.
 
-A fixture starts its engine when the first test of a worker asks for it. `busybox_image` is in each of them.
+A fixture starts its engine when the first test of a worker asks for it. `localhost/busybox:1` (images.BUSYBOX_IMAGE) is in each of them.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from imageregistry import Registry
 from images import BUSYBOX_IMAGE, busybox
 
 from task_runner.lib import process
@@ -277,3 +278,19 @@ def podman_server(busybox_archive: Path) -> Iterator[PodmanServer]:
 def docker_server(busybox_archive: Path) -> Iterator[DockerServer]:
     """The Docker Engine, with the busybox image. A test that kills it starts it again."""
     yield from serve(DockerServer(), busybox_archive)
+
+
+@pytest.fixture
+def make_registry() -> Iterator[Callable[..., Registry]]:
+    """A function that starts image registries; all are ended."""
+    registries: list[Registry] = []
+
+    def make(login: tuple[str, str] | None = None) -> Registry:
+        registry = Registry(login)
+        registries.append(registry)
+        registry.serve()
+        return registry
+
+    yield make
+    for registry in registries:
+        registry.close()

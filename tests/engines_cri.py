@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from engines import DATA, Server, Service, run, serve
+from engines import DATA, Server, Service, run, serve, wait_until
 from images import busybox
+
+from task_runner.engines.cri import CriEngine
 
 #: what a sandbox keeps its namespaces with; busybox does for that
 PAUSE_IMAGE = "localhost/pause:1"
@@ -39,7 +41,11 @@ class CriServer(Server):
         self.service.terminate()
 
     def load(self, archive: Path) -> None:
-        self.command("images", "import", str(archive))
+        words = self.command("images", "import", str(archive)).split()
+        name = words[words.index("unpacking") + 1]
+        engine = CriEngine(str(self.socket))
+        wait_until(lambda: engine.image_id(name), f"the CRI knows {name}")  # it is told of images, and takes its time
+        engine.close()
 
     def command(self, *arguments: str) -> str:
         return run(["ctr", "--address", str(self.socket), "--namespace", "k8s.io", *arguments], self.service.env)

@@ -11,3 +11,8 @@ def service_of(request: Request) -> TaskService:
     """Everything that can be asked for."""
     service: TaskService = request.app.state.service
     return service
+
+
+def token_of(request: Request) -> str:
+    """The name of the token that let a request in."""
+    return str(request.state.token)

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from task_runner.api.app import service_of
+from task_runner.api.app import service_of, token_of
 from task_runner.api.body import body_object, grace_of, idempotency_key, only, raw_body, signal_name_of
 from task_runner.api.output import json_response
 from task_runner.api.params import integer, seconds
@@ -26,7 +26,7 @@ async def create_batch(request: Request) -> Response:
     """POST /v1/batches: 201 once all of its tasks are on stable storage; 200 if the idempotency key was used before."""
     raw, key, service = await raw_body(request), idempotency_key(request), service_of(request)
     order = await asyncio.to_thread(_order, service, raw)
-    batch_id, repeated = await service.submit_batch(order, key=key)
+    batch_id, repeated = await service.submit_batch(order, key=key, token=token_of(request))
     shown = service.batches.show(service.batches.get(batch_id))
     shown["tasks"] = await asyncio.to_thread(service.store.batch_task_ids, batch_id)
     return json_response(shown, 200 if repeated else 201, {"Location": f"/v1/batches/{batch_id}"})

@@ -76,6 +76,7 @@ class Gate:
         if refusal is not None:
             await refusal(scope, receive, send)
             return
+        scope.setdefault("state", {})["token"] = "none" if self._token is None else "admin"
         await self._app(scope, self._counted(receive), send)
 
     def _check(self, scope: Scope) -> Response | None:

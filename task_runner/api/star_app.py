@@ -28,7 +28,8 @@ from task_runner.lib.clock import SystemClock
 from task_runner.lib.statedir import StateDirectory
 from task_runner.lib.taskdir import write_control
 from task_runner.service import settings as settings_module
-from task_runner.service import unit
+from task_runner.service import containers, unit
+from task_runner.service.accounts import switches
 from task_runner.service.settings import Settings
 from task_runner.service.store import Store
 from task_runner.service.tasks import TaskService
@@ -41,7 +42,7 @@ def create_app(settings: Settings | None = None) -> Starlette:
     chosen = settings or settings_module.load()
     os.umask(0o077)
     state = StateDirectory(chosen.state_dir)
-    state.create()
+    state.create(shared=switches(chosen))
     token = None if chosen.auth == "none" else admin_token(state.token)
     gate = Middleware(
         Gate, token=token, allowed_hosts=chosen.allowed_hosts, max_body_bytes=chosen.max_body_bytes
@@ -71,7 +72,13 @@ async def _running(app: Starlette, settings: Settings, state: StateDirectory) ->
     binds.check(addresses, settings)
     held = await asyncio.to_thread(state.hold, settings.lock_patience_seconds)
     environment = MultiprocessEnvironment(
-        state, heartbeat_seconds=settings.heartbeat_seconds, host_files=settings.host_files
+        state,
+        heartbeat_seconds=settings.heartbeat_seconds,
+        host_files=settings.host_files,
+        cgroups=settings.cgroups == "auto",
+        engines=settings.engines,
+        containers=containers.policy(settings),
+        forward_ca=settings.forward_ca,
     )
     service = TaskService(settings, Store(state.database), environment, SystemClock())
     growth, streams = GrowthWatch(), Streams(settings.max_streams)

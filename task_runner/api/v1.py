@@ -14,7 +14,7 @@ from starlette.routing import Route
 
 from task_runner import __version__
 from task_runner.api import batches, explain, files, node, notifications, templates
-from task_runner.api.app import service_of
+from task_runner.api.app import service_of, token_of
 from task_runner.api.body import body_object, grace_of, idempotency_key, only, raw_body, signal_name_of, signal_of
 from task_runner.api.events import get_events
 from task_runner.api.metrics import get_metrics
@@ -40,7 +40,8 @@ LARGE_BODY = 65_536
 
 def _shown(service: TaskService, task: Task) -> dict[str, Any]:
     path_of = functools.partial(service.environment.output_path, task.id, task.record.attempt)
-    return task_json(task, service.queue.reason(task), path_of)
+    unforwarded = functools.partial(service.environment.unforwarded, task.id, task.record.attempt)
+    return task_json(task, service.queue.reason(task), path_of, unforwarded)
 
 
 def _spec(service: TaskService, raw: bytes) -> tuple[Spec, str | None]:
@@ -57,7 +58,7 @@ async def create_task(request: Request) -> Response:
     spec, template = (
         _spec(service, raw) if len(raw) < LARGE_BODY else await asyncio.to_thread(_spec, service, raw)
     )
-    accepted = await service.submit(spec, key=key, template=template)
+    accepted = await service.submit(spec, key=key, template=template, token=token_of(request))
     body = _shown(service, accepted.task)
     return json_response(
         body, 200 if accepted.repeated else 201, {"Location": f"/v1/tasks/{accepted.task.id}"}

@@ -29,8 +29,10 @@ def _seen(task: Task, known: Output | None, path: str) -> Output | None:
     return replace(known, bytes=seen.st_size, written_at=stamp(seen.st_mtime) if seen.st_size else None)
 
 
-def task_json(task: Task, pending_reason: str | None, path_of: PathOf) -> dict[str, Any]:
-    """What is not known is null."""
+def task_json(
+    task: Task, pending_reason: str | None, path_of: PathOf, unforwarded: Callable[[], int | None]
+) -> dict[str, Any]:
+    """What is not known is null. ``unforwarded``: lines of output that were to be forwarded and were not."""
     status = task.record.status
     output = _seen(task, status.output if status else None, path_of("stdout" if status and status.stderr else "output"))
     stderr = _seen(task, status.stderr if status else None, path_of("stderr"))
@@ -62,7 +64,7 @@ def task_json(task: Task, pending_reason: str | None, path_of: PathOf) -> dict[s
         "userId": status.user_id if status else None,
         "output": to_json(output),
         "stderr": to_json(stderr),
-        "unforwardedLines": status.unforwarded_lines if status else None,
+        "unforwardedLines": unforwarded() if spec.get("logging") else None,
         "gpus": list(task.gpus) or (status.gpus if status else []),
         "inputBytes": status.input_bytes if status else None,
         "receipt": to_json(record.receipt or (status.receipt if status else None)),

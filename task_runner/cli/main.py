@@ -40,6 +40,7 @@ COMMANDS = {
     "serve": "serve:serve",
     "doctor": "doctor:doctor",
     "fsck": "fsck:fsck",
+    "release-cgroups": "release:release_cgroups",
 }
 
 

@@ -29,6 +29,7 @@ class Receipt(TypedDict):
     killed: list[ProcessNote]
     killedCount: int
     survivors: list[ProcessNote]
+    container: NotRequired[str | None]
 
 
 class LimitNote(TypedDict):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import resource
+import socket
+import struct
 from typing import Any
 
 from task_runner.engines.base import Order
@@ -14,10 +16,12 @@ _MB = 2**20
 _ENDLESS = "1t"
 #: what the kernel's weights can be told through the API; 500 is what everybody else has there (Docker's default)
 _WEIGHTS = (10, 1000)
+#: a limit, what was asked, and why it is not enforced
+_Asked = tuple[str, float | None, str | None]
 
 
-def host_config(order: Order, *, podman: bool) -> dict[str, Any]:
-    """Arguments for docker.APIClient.create_host_config."""
+def host_config(order: Order, podman: str | None) -> dict[str, Any]:
+    """Arguments for docker.APIClient.create_host_config; ``podman``: the path of its socket, where it is Podman."""
     from docker.types import Mount
 
     return {
@@ -30,14 +34,14 @@ def host_config(order: Order, *, podman: bool) -> dict[str, Any]:
     }
 
 
-def _log_config(podman: bool) -> dict[str, Any]:
+def _log_config(podman: str | None) -> dict[str, Any]:
     """The log drivers that keep every byte. Docker's default one, json-file, replaces what is not valid UTF-8."""
     if podman:
         return {"Type": "k8s-file", "Config": {"max-size": _ENDLESS}}
     return {"Type": "local", "Config": {"max-size": _ENDLESS, "max-file": "1", "compress": "false"}}
 
 
-def _limits(limits: TaskLimits, podman: bool) -> dict[str, Any]:
+def _limits(limits: TaskLimits, podman: str | None) -> dict[str, Any]:
     told: dict[str, Any] = {"ulimits": _ulimits(limits, podman)}
     if limits.memory_mb is not None:
         told["mem_limit"] = limits.memory_mb * _MB
@@ -52,42 +56,53 @@ def _limits(limits: TaskLimits, podman: bool) -> dict[str, Any]:
     return told
 
 
-def _ulimits(limits: TaskLimits, podman: bool) -> list[Any]:
+def _ulimits(limits: TaskLimits, podman: str | None) -> list[Any]:
     from docker.types import Ulimit
 
-    asked = {"nofile": limits.open_files}
+    asked = {}
+    if limits.open_files is not None:
+        asked["nofile"] = limits.open_files
     if limits.core_mb is not None:
         asked["core"] = limits.core_mb * _MB
     if limits.file_mb is not None:
         asked["fsize"] = limits.file_mb * _MB
-    asked = {name: value for name, value in asked.items() if value is not None}
     if asked and podman:
-        # told of any, Podman forgets the defaults of its configuration and raises these two as far as root may:
-        # which fails where root may not
-        asked = {"nofile": _own(resource.RLIMIT_NOFILE), "nproc": _own(resource.RLIMIT_NPROC), **asked}
-    return [Ulimit(name=name, soft=value, hard=value) for name, value in asked.items() if value is not None]
+        asked = {**_ceilings(podman), **asked}
+    return [Ulimit(name=name, soft=value, hard=value) for name, value in asked.items()]
 
 
-def _own(number: int) -> int | None:
-    hard = resource.getrlimit(number)[1]
-    return None if hard == resource.RLIM_INFINITY else hard
+def _ceilings(path: str) -> dict[str, int]:
+    """How far an engine can raise the two limits that Podman raises as far as root may, once it is told of any: root
+    that has not got every capability may not, and then the container does not start."""
+    found = {}
+    try:
+        with socket.socket(socket.AF_UNIX) as engine:
+            engine.connect(path)
+            pid = struct.unpack("3i", engine.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0]
+        for name, number in (("nofile", resource.RLIMIT_NOFILE), ("nproc", resource.RLIMIT_NPROC)):
+            hard = resource.prlimit(pid, number)[1]
+            if hard != resource.RLIM_INFINITY:
+                found[name] = hard
+    except (OSError, ValueError):
+        pass  # another user's: rootless Podman, which minds its limits by itself
+    return found
 
 
 def _weight(asked: int) -> int:
     return max(_WEIGHTS[0], min(asked, _WEIGHTS[1]))
 
 
-def notes(limits: TaskLimits, engine: str, info: dict[str, Any], warnings: list[str]) -> list[LimitNote]:
-    """What becomes of each limit that is asked for: as the engine says it of its host and of the container."""
+def notes(limits: TaskLimits, engine: str, info: dict[str, Any], taken: dict[str, Any] | None) -> list[LimitNote]:
+    """What becomes of each limit that is asked for: as the engine says it of its host, and of the container once that
+    is made (``taken``: its HostConfig)."""
     made = []
-    for name, asked, reason in _asked(limits, info, " ".join(warnings)):
+    for name, asked, reason in _asked(limits, info, taken):
         if asked is not None:
             made.append(LimitNote(limit=name, asked=asked, by=None if reason else engine, note=reason))
     return made
 
 
-def _asked(limits: TaskLimits, info: dict[str, Any], warned: str) -> list[tuple[str, float | None, str | None]]:
-    """Limit, what was asked, and why it is not enforced."""
+def _asked(limits: TaskLimits, info: dict[str, Any], taken: dict[str, Any] | None) -> list[_Asked]:
 
     def lacking(flag: str, what: str) -> str | None:
         return None if info.get(flag) else f"the engine cannot limit {what} on this machine"
@@ -96,7 +111,8 @@ def _asked(limits: TaskLimits, info: dict[str, Any], warned: str) -> list[tuple[
     swap = lacking("SwapLimit", "swap")
     if limits.memory_mb is None:
         swap = "the engine limits swap only together with memoryMb"
-    weight = "the engine cannot weigh disks on this machine" if "weight" in warned.lower() else None
+    # both leave it out, rather than refuse it, where the kernel has no such thing
+    weight = None if taken is None or taken.get("BlkioWeight") else "the engine cannot weigh disks on this machine"
     return [
         ("memoryMb", limits.memory_mb, memory),
         ("swapMb", limits.swap_mb, swap),

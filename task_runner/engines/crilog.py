@@ -12,10 +12,13 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from task_runner.engines.filewatch import Event, FileWatch, is_written, punch
 from task_runner.errors import EngineFailed
+
+#: reads the beginning of a log: pairs of stream and bytes, and how many bytes of the log they are
+Parse = Callable[[bytes], tuple[Iterable[tuple[int, bytes]], int]]
 
 _STREAMS = {b"stdout": 1, b"stderr": 2}
 _BLOCK = 1 << 18
@@ -30,6 +33,12 @@ _NEAR = 0.02
 _COLLECT = 0.01
 #: seconds for the engine to write the rest of what it has read
 _REST = 10.0
+
+
+def whole_lines(data: bytes) -> tuple[Iterator[tuple[int, bytes]], int]:
+    """What the whole lines at the beginning say, and how many bytes they are."""
+    end = data.rfind(b"\n") + 1
+    return entries(data[:end]), end
 
 
 def entries(lines: bytes) -> Iterator[tuple[int, bytes]]:
@@ -58,7 +67,7 @@ def _entry(line: bytes) -> tuple[int, bytes]:
 class Place:
     """How far a log has been read."""
 
-    def __init__(self, path: str, skip: tuple[int, int], keep: int = KEEP) -> None:
+    def __init__(self, path: str, skip: tuple[int, int], keep: int) -> None:
         """Where somebody goes on who has that much of the two streams. Raises EngineFailed where that is gone."""
         self._note = f"{path}.read"
         self._keep = keep
@@ -102,29 +111,29 @@ class Place:
 
 
 def follow(
-    path: str, skip: tuple[int, int], ended: Callable[[], bool], keep: int = KEEP
+    path: str, skip: tuple[int, int], ended: Callable[[], bool], keep: int, parse: Parse = whole_lines
 ) -> Iterator[tuple[int, bytes]]:
     """All but the first ``skip`` bytes of the two streams, as they come, until the container has ``ended`` and
     everything is read. Raises what ``ended`` raises. Needs the directory of the log, and not yet the log."""
     place = Place(path, skip, keep)
     with FileWatch(path) as watch:
+        over = False
         while (fd := _open(path)) is None:
-            if ended():
+            if over:
                 return
-            watch.wait(_LOOK)
+            over = ended()  # looked at once more then: it may have been made before that
+            if not over:
+                watch.wait(_LOOK)
         try:
             rest = b""
             for block in _blocks(fd, place.offset, ended, watch):
-                end = block.rfind(b"\n") + 1
-                if not end:
-                    rest += block
-                    continue
-                for stream, data in entries(rest + block[:end]):
+                rest += block
+                pairs, size = parse(rest)
+                for stream, data in pairs:
                     if unread := place.unread(stream, data):
                         yield stream, unread
-                freed = place.advance(len(rest) + end)
-                rest = block[end:]
-                if freed is not None:
+                rest = rest[size:]
+                if (freed := place.advance(size)) is not None:
                     punch(path, freed)
             if rest:
                 yield 2, rest  # as torn as any other

@@ -2,9 +2,9 @@
 
 Where they differ:
 
-- The log driver that keeps every byte is k8s-file with Podman and local with Docker.
-- Podman that follows the log of a container may stop before its end; so may Docker where there is no last newline.
-  What the log holds is read once more after the end, without following.
+- The log driver that keeps every byte is k8s-file with Podman and local with Docker. The file of either is read, where
+  the daemon may: only there is all of it. Through the API, Podman that follows a log leaves out parts of it, so it is
+  asked again and again; and Docker 20.10 loses newlines of lines of 16 KiB and more.
 - Podman says of every container that it was not killed for lack of memory. Its "no" counts as not known.
 - Podman will neither signal nor remove what is paused.
 - Neither tells a signal apart from an exit code: 137 may be either.
@@ -17,6 +17,7 @@ Credentials and proxies from the configuration of the user whom the daemon runs 
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -25,7 +26,7 @@ import docker
 import requests
 from docker import errors
 
-from task_runner.engines import creation, locallog
+from task_runner.engines import creation, crilog, locallog
 from task_runner.engines.base import Found, Login, Order, Seen, Tell
 from task_runner.engines.frames import frames, mended, skipping
 from task_runner.engines.layers import Layers
@@ -37,8 +38,10 @@ from task_runner.model.walls import TaskLimits
 _PATIENCE = 120.0
 #: how often Podman looks whether a container has ended
 _INTERVAL = "100ms"
-#: seconds between two tries to follow an output whose end has not come
-_PAUSE = 0.1
+#: of Podman's own API, beside Docker's
+_LIBPOD = "4.0.0"
+#: seconds between two looks at an output that cannot be followed; they grow, for each look reads it from its beginning
+_PAUSE, _LONGEST_PAUSE = 0.1, 10.0
 _STATES = {
     "created": "created",
     "configured": "created",
@@ -58,8 +61,6 @@ class DockerEngine:
         self.name = name
         self._socket = socket
         self._podman = name == "podman"
-        #: what the engine said when it made a container, by its name
-        self._warnings: dict[str, list[str]] = {}
         with self._asking():
             self._client = docker.APIClient(base_url=f"unix://{socket}", timeout=_PATIENCE)
         self._client.trust_env = False
@@ -103,6 +104,7 @@ class DockerEngine:
 
     def create(self, order: Order) -> str:
         command = self._command(order)
+        host = creation.host_config(order, self._socket if self._podman else None)
         with self._asking():
             made = self._client.create_container(
                 order.image,
@@ -115,10 +117,18 @@ class DockerEngine:
                 labels=order.labels,
                 healthcheck={"test": ["NONE"]},
                 use_config_proxy=False,
-                host_config=self._client.create_host_config(**creation.host_config(order, podman=self._podman)),
+                host_config=self._client.create_host_config(**host),
             )
-        self._warnings[order.name] = list(made.get("Warnings") or [])
-        return str(made["Id"])
+        container = str(made["Id"])
+        if self._podman:
+            self._prepare(container)
+        return container
+
+    def _prepare(self, container: str) -> None:
+        """Have Podman make the control groups and the process that will become the container's own, so that they can be
+        watched from the first moment. What it cannot make it says again at the start."""
+        with self._asking():
+            self._client.post(f"{self._client.base_url}/v{_LIBPOD}/libpod/containers/{container}/init")
 
     def _command(self, order: Order) -> list[str] | None:
         """What is told as the entry point. An empty list of arguments means the image's own to the API, unless it
@@ -133,7 +143,11 @@ class DockerEngine:
         limits = order.limits or TaskLimits()
         with self._asking():
             info = self._client.info()
-        return creation.notes(limits, self.name, info, self._warnings.get(order.name, []))
+            try:
+                taken = self._client.inspect_container(order.name)["HostConfig"]
+            except errors.NotFound:
+                taken = None
+        return creation.notes(limits, self.name, info, taken)
 
     def start(self, container: str) -> None:
         with self._asking():
@@ -182,18 +196,42 @@ class DockerEngine:
         return seen
 
     def output(self, container: str, skip: tuple[int, int]) -> Iterator[tuple[int, bytes]]:
+        while self.look(container).state == "created":
+            time.sleep(_PAUSE)  # no log yet
+        path = self._log_file(container)
+        if path is None:
+            return self._asked_for(container, skip)
+        follow = crilog.follow if self._podman else locallog.follow
+        return follow(path, skip, lambda: self.look(container).state in _ENDED)
+
+    def _log_file(self, container: str) -> str | None:
+        """Where the engine keeps what the container writes; None where that is not for us to read."""
+        with self._asking():
+            try:
+                found = self._client.inspect_container(container)
+            except errors.NotFound:
+                return None
+            path = str(found.get("LogPath") or "")
+            if not self._podman:
+                path = f"{self._client.info()['DockerRootDir']}/containers/{found['Id']}/local-logs/container.log"
+        return path if os.access(os.path.dirname(path), os.R_OK | os.X_OK) else None
+
+    def _asked_for(self, container: str, skip: tuple[int, int]) -> Iterator[tuple[int, bytes]]:
+        """The output, from the API."""
         passed = {1: skip[0], 2: skip[1]}
-        follow = True
+        pause = _PAUSE
+        ended = False
         while True:
-            for stream, data in skipping(self._log(container, follow), dict(passed)):
+            follow = not ended and not self._podman
+            for stream, data in skipping(self._log(container, follow=follow), dict(passed)):
                 passed[stream] += len(data)
                 yield stream, data
-            if not follow:
+            if ended:
                 return
-            # an engine that stops following before the end is going down, or has lost its place
-            follow = self.wait(container, _PAUSE).state not in _ENDED
+            ended = self.wait(container, pause).state in _ENDED
+            pause = min(2 * pause, _LONGEST_PAUSE)
 
-    def _log(self, container: str, follow: bool) -> Iterator[tuple[int, bytes]]:
+    def _log(self, container: str, *, follow: bool) -> Iterator[tuple[int, bytes]]:
         params = {"stdout": "1", "stderr": "1", **({"follow": "1"} if follow else {})}
         timeout = (_PATIENCE, None if follow else _PATIENCE)
         with self._asking():
@@ -203,14 +241,7 @@ class DockerEngine:
                     return
                 self._check(answer)
                 pairs = frames(answer.iter_content(None))
-                if not self._podman:
-                    pairs = mended(pairs, lambda stream: not follow and self._ended_line(container, stream))
-                yield from pairs
-
-    def _ended_line(self, container: str, stream: int) -> bool:
-        with self._asking():
-            root = self._client.info()["DockerRootDir"]
-        return locallog.ended_line(f"{root}/containers/{container}/local-logs/container.log", stream)
+                yield from pairs if self._podman else mended(pairs)
 
     def send(self, container: str, signal: str) -> None:
         if signal == "SIGKILL":

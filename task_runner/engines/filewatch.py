@@ -11,10 +11,13 @@ import signal
 import struct
 import time
 from types import TracebackType
+from typing import Self
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _IN_MODIFY, _IN_CLOSE_WRITE, _IN_CREATE = 0x2, 0x8, 0x100
-_FALLOC_KEEP_SIZE, _FALLOC_PUNCH_HOLE = 1, 2
+_fallocate = getattr(_libc, "fallocate64", None) or _libc.fallocate
+_fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
+_KEEP_SIZE, _PUNCH_HOLE = 1, 2
 _HEADER = struct.Struct("iIII")
 #: seconds between two looks where the kernel has no more watches (128 per user, unless it was told otherwise)
 _POLL = 0.25
@@ -42,7 +45,7 @@ class FileWatch:
             if _libc.inotify_add_watch(self._fd, os.fsencode(directory), mask) < 0:
                 self.close()
 
-    def __enter__(self) -> FileWatch:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -56,7 +59,7 @@ class FileWatch:
             self._fd = -1
 
     def wait(self, seconds: float) -> Event | None:
-        """What has happened since the last call: closed, if that was among it. None after so many seconds, or sooner."""
+        """What has happened since the last call: closed, if that was among it. None after so many seconds or less."""
         if self._fd < 0:
             return self._poll(seconds)
         poll = select.poll()
@@ -108,8 +111,6 @@ def punch(path: str, size: int) -> None:
     """Give the first bytes of a file back to the disk; nothing happens where its file system cannot."""
     fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
     try:
-        _libc.fallocate(
-            fd, _FALLOC_PUNCH_HOLE | _FALLOC_KEEP_SIZE, ctypes.c_long(0), ctypes.c_long(size)
-        )
+        _fallocate(fd, _PUNCH_HOLE | _KEEP_SIZE, 0, size)
     finally:
         os.close(fd)

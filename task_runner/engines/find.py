@@ -85,7 +85,7 @@ def available(sockets: Mapping[str, str]) -> list[Available]:
 def open_engine(name: str | None, sockets: Mapping[str, str]) -> Engine:
     """The engine of that name, or the first one that can be used. Raises EngineMissing, which says what to install
     or to start, and EngineFailed where it does not answer as an engine does."""
-    chosen = _choose(name, available(sockets), sockets)
+    chosen = choose(name, available(sockets), sockets)
     if chosen.problem is not None:
         raise EngineMissing(chosen.problem)
     if chosen.name == "cri":
@@ -97,7 +97,9 @@ def open_engine(name: str | None, sockets: Mapping[str, str]) -> Engine:
     return DockerEngine(chosen.name, chosen.socket)
 
 
-def _choose(name: str | None, engines: list[Available], sockets: Mapping[str, str]) -> Available:
+def choose(name: str | None, engines: list[Available], sockets: Mapping[str, str]) -> Available:
+    """Of those that are available, the one of that name, or the default. Raises EngineMissing; where one is there that
+    cannot be used, it says so itself."""
     if name is None and not engines:
         ways = "; ".join(f"{kind.title}: {kind.remedy}" for kind in _KINDS.values())
         raise EngineMissing(f"there is no container engine here: {ways}; or set `engines`")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 _HEADER = 8
 #: Docker keeps lines longer than this in pieces of just this length
@@ -25,14 +25,12 @@ def frames(chunks: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
         del buffer[:at]
 
 
-def mended(
-    pairs: Iterable[tuple[int, bytes]], ended_line: Callable[[int], bool]
-) -> Iterator[tuple[int, bytes]]:
-    """Puts back the newlines that Docker loses.
+def mended(pairs: Iterable[tuple[int, bytes]]) -> Iterator[tuple[int, bytes]]:
+    """Puts back newlines that Docker's API loses, as far as they can be told.
 
-    Its `local` log driver, the only one that keeps every byte, leaves out the newline of a line that it has kept in
-    pieces (Docker 20.10; not the later ones). A piece that is not full ends its line, or else the whole stream: if
-    more of the stream follows, a newline was there. Where none follows, ``ended_line`` is asked.
+    Docker 20.10 leaves out the newline of a line that it has kept in pieces; later ones do not. A piece that is not
+    full ends its line, or else the stream: where more of the stream follows, a newline was there. Nobody can tell
+    that at the end of a stream, or of a line that has just the length of some full pieces.
     """
     #: streams whose line goes on; and those whose line has ended, maybe with a newline that was lost
     open_lines: set[int] = set()
@@ -48,9 +46,6 @@ def mended(
             if not data.endswith(b"\n"):
                 bare.add(stream)
         yield stream, data
-    for stream in bare:
-        if ended_line(stream):
-            yield stream, b"\n"
 
 
 def skipping(pairs: Iterable[tuple[int, bytes]], skip: dict[int, int]) -> Iterator[tuple[int, bytes]]:

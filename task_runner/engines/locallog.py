@@ -1,40 +1,50 @@
-"""The file of Docker's `local` log driver: for the one thing that the API of Docker 20.10 does not tell.
+"""What a container wrote, out of the file of Docker's `local` log driver.
 
 Records of protocol buffers, each between its length and its length again (32 bits, the highest byte first). Fields of
-a record: 1 the stream's name, 5 what is known of a piece of a line; the latter's field 1: it is the line's last.
+a record: 1 the stream's name, 3 a line without its newline, 5 where that is a piece of a longer line; its field 1: the
+piece ends that line.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
-_NAMES = {1: b"stdout", 2: b"stderr"}
+from task_runner.engines import crilog
+
+_STREAMS = {b"stdout": 1, b"stderr": 2}
 _LENGTH = 4
 
 
-def ended_line(path: str, stream: int) -> bool:
-    """Whether the last that the stream has is the last piece of a line that had been cut in pieces, newline and all.
-    False where the file cannot be read."""
-    try:
-        with open(path, "rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            while size > 2 * _LENGTH:
-                file.seek(size - _LENGTH)
-                length = int.from_bytes(file.read(_LENGTH), "big")
-                size -= length + 2 * _LENGTH
-                file.seek(size + _LENGTH)
-                fields = dict(_fields(file.read(length)))
-                if fields.get(1) == _NAMES[stream]:
-                    piece = fields.get(5)
-                    return isinstance(piece, bytes) and bool(dict(_fields(piece)).get(1))
-    except (OSError, ValueError, IndexError):
-        pass  # not for us to read, or of another format
-    return False
+def follow(path: str, skip: tuple[int, int], ended: Callable[[], bool]) -> Iterator[tuple[int, bytes]]:
+    """All but the first ``skip`` bytes of the two streams, as they come, until the container has ``ended`` and
+    everything is read. Raises what ``ended`` raises. Needs the directory of the log, and not yet the log."""
+    return crilog.follow(path, skip, ended, parse=parse)
+
+
+def parse(data: bytes) -> tuple[list[tuple[int, bytes]], int]:
+    """What whole records say, as pairs of stream and bytes, and how many bytes they take. Raises ValueError, IndexError
+    where it is not that format."""
+    pairs = []
+    at = 0
+    while len(data) - at >= _LENGTH:
+        begin = at + _LENGTH
+        end = begin + int.from_bytes(data[at:begin], "big")
+        if len(data) < end + _LENGTH:
+            break
+        pairs.append(_entry(data[begin:end]))
+        at = end + _LENGTH
+    return pairs, at
+
+
+def _entry(record: bytes) -> tuple[int, bytes]:
+    fields = dict(_fields(record))
+    line, piece = fields.get(3, b""), fields.get(5)
+    assert isinstance(line, bytes)
+    whole = not isinstance(piece, bytes) or dict(_fields(piece)).get(1)
+    return _STREAMS[fields[1]], line + b"\n" if whole else line  # type: ignore[index]
 
 
 def _fields(message: bytes) -> Iterator[tuple[int, bytes | int]]:
-    """The fields of a message that are numbers or bytes. Raises ValueError, IndexError where it is none."""
     at = 0
     while at < len(message):
         key, at = _number(message, at)
@@ -46,7 +56,7 @@ def _fields(message: bytes) -> Iterator[tuple[int, bytes | int]]:
             yield key >> 3, message[at : at + length]
             at += length
         else:
-            raise ValueError(key)
+            raise ValueError(f"a field of wire type {key & 7}")
 
 
 def _number(message: bytes, at: int) -> tuple[int, int]:

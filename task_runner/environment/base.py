@@ -13,6 +13,7 @@ from typing import Protocol
 from task_runner.lib.portrait import Portrait
 from task_runner.model.grant import Grant
 from task_runner.model.status import Heartbeat, Identity, Receipt, Status
+from task_runner.model.walls import Means
 
 #: a variable of the daemon that begins so holds a secret: no process that it starts inherits it
 SECRET_VARIABLE = "TASK_RUNNER_SECRET_"  # noqa: S105
@@ -27,6 +28,8 @@ class Launch:
     spec: str
     #: none: nothing beside the spec
     grant: Grant | None = None
+    #: its runner is dead, and another is to go on with what it had in hand; nothing that was started starts again
+    take_up: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -82,6 +85,14 @@ class Environment(Protocol):
     def report(self, task_id: str, attempt: int) -> Status | None:
         """What the runner of an attempt last said, of an earlier attempt, too; None if that is not known."""
 
+    def bar(self, task_id: str, attempt: int) -> bool:
+        """Make sure that no runner takes up what a dead one had in hand; False where one has."""
+
+    async def sweep(self, doomed: Callable[[str, int], bool]) -> bool:
+        """Remove what container engines keep for tasks: of each attempt there is anything of, ``doomed`` says whether
+        it is to go. False where an engine did not answer, so that it should be tried again. Nothing is asked where no
+        container was ever run."""
+
     def forget(self, task_id: str) -> None:
         """Stop watching a task."""
 
@@ -125,12 +136,19 @@ class Environment(Protocol):
     def output_path(self, task_id: str, attempt: int, stream: str = "output") -> str:
         """The file with the attempt's output ("output", "stdout" or "stderr"); it need not exist yet."""
 
+    def unforwarded(self, task_id: str, attempt: int) -> int | None:
+        """Lines of an attempt's output that did not get to where they were to be forwarded to, each counted for each
+        target; None: that is not known, or not yet."""
+
     def work_path(self, task_id: str) -> str:
         """The working directory of a task, which all its attempts share; it need not exist yet."""
 
     def tree(self, task_id: str, attempt: int, most: int) -> tuple[list[Portrait], int]:
         """The live processes of an attempt, the runner first, parents before children; at most ``most`` of them, and
         how many there are. Where the runner is dead: what it left. Reads /proc, which may take a moment."""
+
+    def means(self) -> list[Means]:
+        """How each limit of TaskLimits is enforced here; known once it is open."""
 
     def known(self) -> list[str]:
         """The tasks that this environment has files of."""

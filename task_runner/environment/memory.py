@@ -18,6 +18,7 @@ from task_runner.lib.clock import Clock, stamp
 from task_runner.lib.portrait import Portrait
 from task_runner.model.state import Outcome, State
 from task_runner.model.status import ActionStatus, Heartbeat, Identity, Receipt, Status
+from task_runner.model.walls import Means
 
 
 @dataclass(slots=True)
@@ -45,6 +46,8 @@ class MemoryEnvironment:
     made_durable: list[str] = field(default_factory=list)
     #: what the output of an attempt takes
     output_bytes: dict[tuple[str, int], int] = field(default_factory=dict)
+    #: how limits are said to be enforced
+    limits: list[Means] = field(default_factory=list)
     _attempts: dict[tuple[str, int], _Attempt] = field(default_factory=dict)
     _on_news: Callable[[str], None] = lambda _task_id: None
     _on_refusal: Callable[[Refusal], None] = lambda _refusal: None
@@ -70,6 +73,9 @@ class MemoryEnvironment:
     def _start(self, launch: Launch) -> None:
         key = (launch.task_id, launch.attempt)
         if key in self._attempts:
+            if launch.take_up and not self._attempts[key].alive:
+                self._attempts[key].alive = True
+                self._on_news(launch.task_id)
             return
         self._next_pid += 1
         identity = Identity(pid=self._next_pid, start_time=1, boot_id="memory")
@@ -132,6 +138,14 @@ class MemoryEnvironment:
     def report(self, task_id: str, attempt: int) -> Status | None:
         entry = self._attempts.get((task_id, attempt))
         return entry.status if entry else None
+
+    def bar(self, task_id: str, attempt: int) -> bool:
+        entry = self._attempts.get((task_id, attempt))
+        return entry is None or not entry.alive
+
+    async def sweep(self, doomed: Callable[[str, int], bool]) -> bool:
+        del doomed
+        return True
 
     def forget(self, task_id: str) -> None:
         """Nothing is watched here."""
@@ -206,6 +220,10 @@ class MemoryEnvironment:
     def output_path(self, task_id: str, attempt: int, stream: str = "output") -> str:
         return f"/nonexistent/{task_id}/{attempt}/{stream}"
 
+    def unforwarded(self, task_id: str, attempt: int) -> int | None:
+        del task_id, attempt
+        return None
+
     def work_path(self, task_id: str) -> str:
         return f"/nonexistent/{task_id}/work"
 
@@ -227,6 +245,9 @@ class MemoryEnvironment:
         runner = Portrait(pid=pid, ppid=1, name="runner", command="runner", state="S")
         command = Portrait(pid=pid + 1, ppid=pid, name="command", command="command", state="S")
         return [runner, command][:most], 2
+
+    def means(self) -> list[Means]:
+        return self.limits
 
     def known(self) -> list[str]:
         return list(dict.fromkeys(task_id for task_id, _attempt in self._attempts))

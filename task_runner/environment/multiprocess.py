@@ -6,21 +6,44 @@ import asyncio
 import json
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from signal import SIGCONT, SIGKILL
 
 from task_runner.environment.base import Launch, Refusal, Sighting
 from task_runner.environment.launching import Launcher, starts_finished
+from task_runner.environment.sweeping import Sweeper
 from task_runner.errors import Damaged
-from task_runner.lib import diskuse, failpoint, inputspool, lock, process, secretfiles, signals, statusfile, stop
+from task_runner.lib import (
+    cgroups,
+    diskuse,
+    failpoint,
+    forwardorder,
+    group,
+    inputspool,
+    limits,
+    lock,
+    process,
+    secretfiles,
+    signals,
+    statusfile,
+    stop,
+)
+from task_runner.lib.cgroups import Places
 from task_runner.lib.clock import SystemClock, boot_id
 from task_runner.lib.doorbell import Doorbell
+from task_runner.lib.group import Group
+from task_runner.lib.grouplimits import LIMITS
 from task_runner.lib.lock import Probe
 from task_runner.lib.portrait import Portrait, portray
 from task_runner.lib.request import encode_request
 from task_runner.lib.statedir import StateDirectory
-from task_runner.lib.taskdir import AttemptDirectory, open_regular, set_aside, write_control
+from task_runner.lib.taskdir import AttemptDirectory, open_regular, read_control, set_aside, write_control
+from task_runner.model.codec import from_json, to_json
+from task_runner.model.spec import Spec
+from task_runner.model.containerpolicy import ContainerPolicy
+from task_runner.model.machines import CONTAINER
 from task_runner.model.status import Heartbeat, Identity, Receipt, Status
+from task_runner.model.walls import Means
 
 log = logging.getLogger(__name__)
 
@@ -29,18 +52,37 @@ class MultiprocessEnvironment:
     """Runs attempts as processes of this machine. See environment/base.py for what each method promises."""
 
     def __init__(
-        self, state: StateDirectory, *, heartbeat_seconds: float = 10.0, host_files: Sequence[str] = ()
+        self,
+        state: StateDirectory,
+        *,
+        heartbeat_seconds: float = 10.0,
+        host_files: Sequence[str] = (),
+        cgroups: bool = False,
+        engines: Mapping[str, str] | None = None,
+        containers: ContainerPolicy | None = None,
+        forward_ca: str | None = None,
     ) -> None:
-        """``host_files``: the directories below which tasks may have files of this machine read."""
+        """``host_files``: the directories below which tasks may have files of this machine read. ``cgroups``: tasks get
+        control groups, where this host allows it. ``engines``: those that are configured, by the path of their socket;
+        ``containers``: what they may have of this machine. ``forward_ca``: whom to trust where output is forwarded by
+        TLS."""
         self._state = state
-        options = {
+        self._wants_cgroups = cgroups
+        self._places: Places | None = None
+        self._group_means = [Means(limit=each, by=None, note="the setting `cgroups` is off") for each in LIMITS]
+        self._settings = {
             "bell": state.bell,
             "heartbeatSeconds": heartbeat_seconds,
             "locks": state.locks,
             "hostFiles": list(host_files),
+            "engines": dict(engines or {}),
+            "daemon": os.path.realpath(state.path),
+            "containers": to_json(containers or ContainerPolicy()),
+            "forwardCa": forward_ca,
         }
-        self._options = json.dumps(options).encode()
+        self._options = json.dumps(self._settings).encode()
         self._watched: dict[str, tuple[int, int]] = {}  # task id: pid of its runner, pidfd
+        self._sweeper = Sweeper(state.containers, self._settings["daemon"], dict(engines or {}))
         self._launcher: Launcher | None = None
         self._bell: Doorbell | None = None
 
@@ -51,6 +93,7 @@ class MultiprocessEnvironment:
         self._on_news = on_news
         await starts_finished(self._state)
         await asyncio.to_thread(self._state.tasks.sweep)
+        await asyncio.to_thread(self._open_cgroups)
         self._bell = Doorbell(self._state.bell)
         self._loop.add_reader(self._bell.fd, self._answer_bell)
         self._launcher = Launcher(self._state, on_refusal, on_outage)
@@ -64,6 +107,50 @@ class MultiprocessEnvironment:
         if self._bell is not None:
             self._loop.remove_reader(self._bell.fd)
             self._bell.close()
+        if self._places is not None:
+            await asyncio.to_thread(cgroups.leave, self._places)
+
+    def _open_cgroups(self) -> None:
+        """Before the launcher starts, which may have to be moved with us."""
+        if not self._wants_cgroups:
+            return
+        self._places = cgroups.find(cgroups.name_of(self._state.path))
+        self._group_means = group.means(self._places)
+        self._options = json.dumps({**self._settings, "cgroups": to_json(self._places, sparse=True)}).encode()
+        for task_id, attempt in group.attempts(self._places):
+            self._examine_group(self._places, task_id, attempt)
+
+    def _examine_group(self, places: Places, task_id: str, attempt: int) -> None:
+        """Take up the group of an attempt that an earlier daemon had started, or remove it. Where the end of the
+        attempt is not known there will be a `clear`, which tells what it has killed."""
+        directory = self._directory(task_id, attempt)
+        found = group.of_attempt(places, task_id, attempt)
+        if found is None:
+            return
+        if lock.probe(directory).held:
+            if places.caveat is not None:
+                self._limit_again(found, directory)
+        elif not found.populated() or self._is_over(directory):
+            stop.kill_group(found)
+            found.remove()
+
+    def _limit_again(self, running: Group, directory: AttemptDirectory) -> None:
+        """Its limits are gone where controllers had to be given back so that this daemon could start."""
+        try:
+            wanted = from_json(Spec, json.loads(read_control(directory.spec))).limits
+        except (OSError, ValueError, RecursionError, Damaged) as error:
+            log.warning("%s: %s; limits of what runs are not set anew", directory.spec, error)
+            return
+        if wanted is not None:
+            running.limit(wanted)
+
+    def _is_over(self, directory: AttemptDirectory) -> bool:
+        """Whether nobody is going to ask what became of an attempt."""
+        try:
+            status = statusfile.read(directory)
+        except (Damaged, OSError):
+            return False
+        return not os.path.isdir(directory.path) if status is None else status.outcome is not None
 
     def _answer_bell(self) -> None:
         assert self._bell is not None
@@ -79,8 +166,12 @@ class MultiprocessEnvironment:
         assert self._launcher is not None
         path = self._state.tasks.attempt(launch.task_id, 1).task
         spec = launch.spec.encode()
+        if f'"{CONTAINER}"' in launch.spec:
+            self._sweeper.expect()
         self._launcher.send(
-            encode_request(launch.task_id, launch.attempt, path, spec, self._options, launch.grant)
+            encode_request(
+                launch.task_id, launch.attempt, path, spec, self._options, launch.grant, take_up=launch.take_up
+            )
         )
 
     def recall(self, task_id: str, attempt: int) -> bool:
@@ -89,6 +180,16 @@ class MultiprocessEnvironment:
             return False
         self._state.tasks.discard(task_id, attempt)
         return True
+
+    def bar(self, task_id: str, attempt: int) -> bool:
+        try:
+            return lock.bar(self._directory(task_id, attempt))
+        except OSError as error:
+            log.warning("task %s: its lock cannot be barred: %s", task_id, error.strerror)
+            return False
+
+    async def sweep(self, doomed: Callable[[str, int], bool]) -> bool:
+        return await self._sweeper.sweep(doomed)
 
     # -- seeing
 
@@ -212,7 +313,10 @@ class MultiprocessEnvironment:
     # -- the end
 
     def clear(self, task_id: str, *, rebooted: bool = False) -> Receipt | None:
-        receipt = None if rebooted else stop.clear_remains(task_id, SystemClock())
+        groups = [] if self._places is None else group.left_by(self._places, task_id)
+        receipt = None if rebooted else stop.clear_remains(task_id, SystemClock(), groups)
+        for each in groups:
+            each.remove()
         secretfiles.remove_all(self._directory(task_id, 1).task)
         return receipt
 
@@ -232,6 +336,9 @@ class MultiprocessEnvironment:
         directory = self._directory(task_id, attempt)
         return {"output": directory.output, "stdout": directory.stdout, "stderr": directory.stderr}[stream]
 
+    def unforwarded(self, task_id: str, attempt: int) -> int | None:
+        return forwardorder.missed(self._directory(task_id, attempt).forward)
+
     def work_path(self, task_id: str) -> str:
         return self._directory(task_id, 1).work
 
@@ -242,7 +349,15 @@ class MultiprocessEnvironment:
             found = [runner, *process.descendants(runner.pid)]
         else:
             found = process.marked(task_id)
-        return portray(found[:most]), len(found)
+        own = None if self._places is None else group.of_attempt(self._places, task_id, attempt)
+        if own is None:
+            return portray(found[:most]), len(found)
+        known = {each.pid for each in found}
+        found += [each for each in own.members() if each.pid not in known]
+        return portray(found[:most], frozenset(own.pids()) if own.frozen else frozenset()), len(found)
+
+    def means(self) -> list[Means]:
+        return limits.means(self._group_means)
 
     def known(self) -> list[str]:
         return self._state.tasks.ids()

@@ -23,6 +23,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from task_runner.lib import process
+from task_runner.lib.groupfiles import pids, put, read, write
 
 #: the group that the daemon's own processes move into
 HOME = "task-runner-daemon"
@@ -31,8 +32,9 @@ RELEASES = "TASK_RUNNER_UNIT_RELEASES_CGROUPS"
 #: what limits and accounting need
 _V2_CONTROLLERS = ("memory", "cpu", "pids", "io")
 _V1_CONTROLLERS = ("memory", "cpu", "cpuacct", "pids", "blkio")
-#: what v2 calls those of v1
-_SUCCESSORS = {"cpuacct": "cpu", "blkio": "io"}
+#: what v1 calls those of v2
+PREDECESSORS = {"io": "blkio"}
+_CAVEAT = "not while the service is stopped, and what is in use by then is not counted afterwards"
 _UNIT = re.compile(r"\.(service|scope|slice|socket|mount|swap)$")
 
 
@@ -50,6 +52,8 @@ class Places:
     v1: dict[str, str] = field(default_factory=dict)
     #: why there is nothing else, in words
     why: str | None = None
+    #: when the limits that v2 keeps do not hold, in words; none: they always do
+    caveat: str | None = None
 
 
 def name_of(state_directory: str) -> str:
@@ -61,8 +65,11 @@ def name_of(state_directory: str) -> str:
 def find(name: str) -> Places:
     """Make a group called ``name`` below our own in every hierarchy of use, and see what it can do. May move the
     daemon's own processes (rule 2). Raises nothing: what does not work is not there, and ``why`` says why."""
-    mounts, own = parse_mounts(_read("/proc/self/mountinfo")), parse_own(_read("/proc/self/cgroup"))
-    v2, controllers, home, reasons = None, (), None, []
+    mounts, own = parse_mounts(read("/proc/self/mountinfo")), parse_own(read("/proc/self/cgroup"))
+    v2: str | None = None
+    controllers: tuple[str, ...] = ()
+    home: str | None = None
+    reasons: list[str] = []
     directory = locate(mounts, own, "")
     if directory is None:
         reasons.append("there is no cgroup v2 to be seen")
@@ -77,16 +84,19 @@ def find(name: str) -> Places:
             home = os.path.join(home_directory, "cgroup.procs")
             controllers = () if reason else _divide(base, v2)
     v1 = {}
+    replaced = {PREDECESSORS.get(each, each) for each in controllers} | ({"cpuacct"} if v2 else set())
     for controller in _V1_CONTROLLERS:
         directory = locate(mounts, own, controller)
-        if directory is None or _SUCCESSORS.get(controller, controller) in controllers:
+        if directory is None or controller in replaced:
             continue
         place, fault = _trial(os.path.join(directory, name), directory)
         if place is None:
             reasons.append(f"cgroup v1 {controller}: {fault}")
         else:
             v1[controller] = place
-    return Places(v2=v2, v2_controllers=controllers, v2_home=home, v1=v1, why="; ".join(reasons) or None)
+    caveat = _CAVEAT if controllers and os.environ.get(RELEASES) else None
+    why = "; ".join(reasons) or None
+    return Places(v2=v2, v2_controllers=controllers, v2_home=home, v1=v1, why=why, caveat=caveat)
 
 
 def leave(places: Places) -> None:
@@ -98,11 +108,18 @@ def leave(places: Places) -> None:
             pass
 
 
+def release_unit() -> None:
+    """Do so for the systemd unit whose ExecStopPost= this process is: systemd has put it into a group of its own."""
+    own = locate(parse_mounts(read("/proc/self/mountinfo")), parse_own(read("/proc/self/cgroup")), "")
+    if own is not None and os.path.basename(own) == ".control":
+        release(os.path.dirname(own))
+
+
 def release(directory: str) -> None:
     """Take controllers back from everything below a group of v2, so that processes can be put into it."""
     for below, _directories, _files in os.walk(directory, topdown=False):
-        for controller in _read(f"{below}/cgroup.subtree_control").split():
-            _write(f"{below}/cgroup.subtree_control", f"-{controller}")
+        for controller in read(f"{below}/cgroup.subtree_control").split():
+            write(f"{below}/cgroup.subtree_control", f"-{controller}")
 
 
 # -- where
@@ -177,8 +194,8 @@ def _trial(place: str, home: str) -> tuple[str | None, str]:
             except FileExistsError:
                 pass
         try:
-            _put(f"{trial}/cgroup.procs", "0")
-            _put(f"{home}/cgroup.procs", "0")
+            put(f"{trial}/cgroup.procs", "0")
+            put(f"{home}/cgroup.procs", "0")
         finally:
             os.rmdir(trial)
     except OSError as error:
@@ -194,8 +211,8 @@ def _divide(base: str, place: str) -> tuple[str, ...]:
     """Have controllers in the groups below ``place``; returns those that are."""
     for controller in _V2_CONTROLLERS:
         for directory in (base, place):
-            _write(f"{directory}/cgroup.subtree_control", f"+{controller}")
-    there = _read(f"{place}/cgroup.subtree_control").split()
+            write(f"{directory}/cgroup.subtree_control", f"+{controller}")
+    there = read(f"{place}/cgroup.subtree_control").split()
     return tuple(each for each in _V2_CONTROLLERS if each in there)
 
 
@@ -205,7 +222,7 @@ def _base(own: str) -> tuple[str, str, str | None]:
     above = os.path.dirname(own)
     if os.path.basename(own) == HOME or (_is_delegated(above) and not _UNIT.search(own)):
         return above, own, None  # an earlier daemon has moved us, or DelegateSubgroup= has
-    controllers = [each for each in _V2_CONTROLLERS if each in _read(f"{own}/cgroup.controllers").split()]
+    controllers = [each for each in _V2_CONTROLLERS if each in read(f"{own}/cgroup.controllers").split()]
     if not controllers:
         return own, own, "cgroup v2 has no controllers here"
     systemd, delegated = os.path.isdir("/run/systemd/system"), _is_delegated(own)
@@ -244,7 +261,7 @@ def _move_out(own: str, *, strangers_too: bool) -> tuple[str, str, str | None]:
             if not (members := _members(own)):
                 return own, home, None
             for pid in members:
-                _write(f"{home}/cgroup.procs", str(pid))
+                write(f"{home}/cgroup.procs", str(pid))
     except OSError as error:
         return own, own, f"{home}: {error.strerror}"
     return own, own, f"some processes cannot be moved out of the cgroup {own}"
@@ -255,38 +272,11 @@ def _ours() -> set[int]:
     me = os.getpid()
     ours = {me, *(each.pid for each in process.descendants(me))}
     parent = os.getppid()
-    line = _read(f"/proc/{parent}/cmdline")
+    line = read(f"/proc/{parent}/cmdline")
     if "gunicorn" in line or "task_runner" in line or "task-runner" in line:
         ours |= {parent, *(each.pid for each in process.descendants(parent))}
     return ours
 
 
 def _members(directory: str) -> list[int]:
-    return [int(line) for line in _read(f"{directory}/cgroup.procs").split() if line != "0"]
-
-
-def _read(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as file:
-            return file.read()
-    except OSError:
-        return ""
-
-
-def _put(path: str, value: str) -> None:
-    """Raises OSError, which names the path."""
-    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-    try:
-        os.write(fd, value.encode())
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, path) from None
-    finally:
-        os.close(fd)
-
-
-def _write(path: str, value: str) -> bool:
-    try:
-        _put(path, value)
-    except OSError:
-        return False
-    return True
+    return pids(f"{directory}/cgroup.procs")

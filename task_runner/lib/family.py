@@ -12,6 +12,7 @@ is left only when it is empty, too. Who has left it is still a descendant.
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING
 
@@ -100,12 +101,28 @@ class Family:
             self.stop = Stop(self._root, self._clock, order, self.spared, self.group)
         self.stop.begin()
 
+    def send(self, number: int) -> None:
+        """Pass a signal on to the first process, which runs: our own child, so the pid is its own."""
+        if self.remote:
+            from task_runner.lib import remote
+
+            number = remote.INSTEAD.get(number, number)
+        os.kill(self.main, number)
+
     def freeze(self) -> None:
-        """Let none of them run: by the group, and by SIGSTOP who is not in it."""
+        """Let none of them run: by the group, and by SIGSTOP who is not in it. What runs elsewhere follows later."""
+        if self.remote:
+            if self.running:
+                os.kill(self.main, signal.SIGTSTP)
+            return
         frozen = self.group.pids() if self.group is not None and self.group.freeze() else ()
         tree.freeze(self._root, spared=self.spared | frozenset(frozen))
 
     def thaw(self) -> None:
         """Let them go on. Who had stopped by itself before a freeze of the group stays so."""
+        if self.remote:
+            if self.running:
+                os.kill(self.main, signal.SIGCONT)
+            return
         frozen = self.group.pids() if self.group is not None and self.group.thaw() else ()
         tree.thaw(self._root, spared=self.spared | frozenset(frozen))

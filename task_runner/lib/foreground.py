@@ -17,6 +17,7 @@ from task_runner.lib import inputspool, lock, secretfiles, signals
 from task_runner.lib.equipment import Options, wants_input
 from task_runner.lib.runner import TaskRunner
 from task_runner.lib.taskdir import AttemptDirectory
+from task_runner.machines.walls import forbid_new_privileges
 from task_runner.model.codec import from_json
 from task_runner.model.echo import parse as parse_echo
 from task_runner.model.shortform import expand
@@ -46,6 +47,7 @@ def main(argv: list[str]) -> int:
     _clear(directory)
     os.umask(0o077)
     directory.create()
+    forbid_new_privileges()
     signals.install()
     options = Options(locks=os.path.join(directory.task, "locks"), host_files=("/",))
     runner = TaskRunner("cli", spec, directory, options, on_turn=_Terminal(spec, directory))

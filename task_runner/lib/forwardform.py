@@ -9,11 +9,11 @@ has no number of its own, and a receiver looks for the name.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Protocol
 
 from task_runner.lib.clock import stamp
 from task_runner.lib.forwardlines import Line
+from task_runner.lib.forwardorder import Origin
 from task_runner.model.walls import Logging
 
 SD_ID = "taskRunner@32473"
@@ -21,25 +21,12 @@ SD_ID = "taskRunner@32473"
 LONGEST_DATAGRAM, LONGEST_FRAME = 2048, 8192
 #: bytes of a line that go into one entry of the journal
 LONGEST_ENTRY = 512 * 1024
-#: characters of the tag (APP-NAME), of the machine's name (HOSTNAME), and of any value in the structured data
-_TAG, _HOST, _VALUE = 48, 255, 200
+#: characters of the tag (APP-NAME), and of the machine's name (HOSTNAME)
+_TAG, _HOST = 48, 255
 #: of streams, as syslog numbers them: err for stderr, info for all else
 _SEVERITY = {"stderr": 3}
 _INFO = 6
 _BOM = b"\xef\xbb\xbf"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Origin:
-    """Whose lines they are."""
-
-    task_id: str
-    attempt: int
-    name: str | None
-    entity: str | None
-    batch: str | None
-    #: of this machine
-    host: str
 
 
 class Form(Protocol):
@@ -80,8 +67,6 @@ class SyslogForm:
         self._origin = origin
         host = _printable(origin.host)[:_HOST] or "-"
         self._names = f"{host} {tag(logging, origin)} {origin.task_id}"
-        most = Line.__new__(Line)
-        del most
         head = self._head("0000-00-00T00:00:00.000000Z", "output", 10**6, 10**9)
         self.room = longest - len(head) - len(_BOM)
 
@@ -95,7 +80,7 @@ class SyslogForm:
     def _head(self, at: str, stream: str, action: int | None, part: int | None) -> bytes:
         priority = self._facility * 8 + severity(stream)
         data = self._data(stream, action, part)
-        return f"<{priority}>1 {at} {self._names} {stream} [{SD_ID}{data}] ".encode()
+        return f"<{priority}>1 {at} {self._names} {stream} [{SD_ID}{data}] ".encode("utf-8", "replace")
 
     def _data(self, stream: str, action: int | None, part: int | None) -> str:
         origin = self._origin
@@ -112,7 +97,6 @@ class SyslogForm:
 
 
 def _escaped(value: str) -> str:
-    value = value[:_VALUE].encode("utf-8", "replace").decode()
     return value.replace("\\", "\\\\").replace('"', '\\"').replace("]", "\\]")
 
 
@@ -133,7 +117,7 @@ class JournalForm:
     room = LONGEST_ENTRY
 
     def __init__(self, logging: Logging, origin: Origin) -> None:
-        fields = {
+        fields: dict[str, str | int | None] = {
             "SYSLOG_IDENTIFIER": tag(logging, origin),
             "TASK_RUNNER_TASK_ID": origin.task_id,
             "TASK_RUNNER_ATTEMPT": origin.attempt,
@@ -145,7 +129,7 @@ class JournalForm:
 
     def encode(self, line: Line, time: float) -> bytes:  # noqa: ARG002  the journal keeps a time of its own
         log = line.reader.log
-        fields = {
+        fields: dict[str, str | int | None] = {
             "PRIORITY": severity(log.stream),
             "TASK_RUNNER_STREAM": log.stream,
             "TASK_RUNNER_ACTION": log.action(line.start),
@@ -155,11 +139,6 @@ class JournalForm:
 
 
 def _fields(found: dict[str, str | int | None]) -> bytes:
-    return b"".join(_field(name, str(value)) for name, value in found.items() if value is not None)
-
-
-def _field(name: str, value: str) -> bytes:
-    data = value.encode("utf-8", "replace")
-    if b"\n" not in data:
-        return b"%b=%b\n" % (name.encode(), data)
-    return b"%b\n%b%b\n" % (name.encode(), len(data).to_bytes(8, "little"), data)
+    """One a line. None of the values has a line feed: names are of printable characters."""
+    lines = (f"{name}={value}\n" for name, value in found.items() if value is not None)
+    return "".join(lines).encode("utf-8", "replace")

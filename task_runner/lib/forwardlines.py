@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
+from typing import Any
 
 from task_runner.lib import gaps
 from task_runner.lib.taskdir import open_regular
@@ -95,6 +96,23 @@ class Log:
             return None
         return self._line_feeds + self._open
 
+    # -- for who follows
+
+    def state(self) -> dict[str, Any]:
+        """What a later process has to know of what it can no longer see."""
+        return {
+            "counted": self._counted,
+            "lineFeeds": self._line_feeds,
+            "open": self._open,
+            "uncounted": self._uncounted,
+            "starts": self._starts,
+        }
+
+    def resume(self, state: dict[str, Any]) -> None:
+        self._counted, self._line_feeds = state["counted"], state["lineFeeds"]
+        self._open, self._uncounted = state["open"], state["uncounted"]
+        self._starts = [(offset, action) for offset, action in state["starts"]]
+
     # -- reading
 
     def read(self, offset: int) -> tuple[bytes, int]:
@@ -135,12 +153,18 @@ class Reader:
         self._longest = longest
         self.seek(0, 1)
 
-    def seek(self, start: int, part: int) -> None:
-        """Go back to the start of a line, or of a part of it, that was given before."""
+    def seek(self, start: int, part: int, cut: bool = False) -> None:
+        """Go to the start of a line, or of a part of it, that was given before. ``cut``: or to the middle of a line
+        whose beginning is gone."""
         self._held, self._at = b"", 0
         self._offset = start  # of the byte after those held
         self._part = part
-        self._cut = False  # in the middle of a line whose beginning is gone
+        self._cut = cut
+
+    @property
+    def place(self) -> tuple[int, int, bool]:
+        """Where it is, for `seek`."""
+        return self._offset - len(self._held) + self._at, self._part, self._cut
 
     def next(self) -> Line | None:
         """The next line; None where there is none by now, or by the end."""
@@ -159,8 +183,7 @@ class Reader:
         if data:
             self._held, self._at = self._held[self._at :] + data, 0
         else:
-            self.seek(following, 1)
-            self._cut = True
+            self.seek(following, 1, cut=True)
         self._offset = following
         return True
 

@@ -27,7 +27,6 @@ LONGEST_TEXT = 300
 #: bytes of a line that are looked at
 _LONGEST = 1 << 16
 _CHUNK, _CHUNKS = 1 << 16, 4
-_TEXTS = ("engine", "name", "id", "image", "image_id", "output_note")
 _EVENTS = {"provisioning": Event.PROVISION, "running": Event.SPAWN}
 
 
@@ -111,12 +110,20 @@ def bounded(note: ContainerNote) -> ContainerNote:
     """The note as far as there is room for it: what is least missed goes first."""
     if _size(note) <= ROOM:
         return note
-    note = replace(note, limits=[replace(each, note=_cut(each.note, 100)) for each in note.limits[:20]])
+    note = replace(note, limits=[replace(each, note=_cut(each.note)) for each in note.limits[:20]])
     if _size(note) > ROOM:
         note = replace(note, limits=[])
     if _size(note) > ROOM:
-        names = {name: _cut(getattr(note, name), 100) for name in _TEXTS}
-        note = replace(note, accounting=None, **names)
+        note = replace(
+            note,
+            accounting=None,
+            engine=_cut(note.engine) or "",
+            name=_cut(note.name) or "",
+            id=_cut(note.id),
+            image=_cut(note.image) or "",
+            image_id=_cut(note.image_id),
+            output_note=_cut(note.output_note),
+        )
     return note
 
 
@@ -124,14 +131,16 @@ def _size(note: ContainerNote) -> int:
     return len(json.dumps(to_json(note)))
 
 
-def _cut(text: str | None, most: int) -> str | None:
-    return None if text is None else "".join(each if each.isascii() else "?" for each in text[:most])
+def _cut(text: str | None) -> str | None:
+    if text is None:
+        return None
+    return "".join(each if each.isascii() and each.isprintable() else "?" for each in text[:100])
 
 
 class Hearing:
     """The runner's ear: a pipe for the time of a try. `turn` never waits."""
 
-    __slots__ = ("ending", "container", "_poll", "_listener", "_reader", "_writer", "_rest", "_deaf")
+    __slots__ = ("ending", "container", "running", "_poll", "_listener", "_reader", "_writer", "_rest", "_deaf")
 
     def __init__(self, poll: select.poll, listener: Listener) -> None:
         """``poll``: what the runner waits with."""
@@ -145,6 +154,8 @@ class Hearing:
         #: how the machine said that what it ran has ended
         self.ending: Ending | None = None
         self.container: ContainerNote | None = None
+        #: it has said that what it was asked for runs
+        self.running = False
         self._rest, self._deaf = b"", False
 
     def begin(self) -> int:
@@ -199,14 +210,17 @@ class Hearing:
         return True
 
     def _heed(self, said: Said) -> None:
-        if self.ending is not None:
-            return
-        if said.event is not None:
+        if said.container is not None:
+            self.container = said.container
+            self._listener.heard_news()
+        elif self.ending is not None:
+            pass  # it is over, and said
+        elif said.event is not None:
+            self.running = said.event is Event.SPAWN
             self._listener.heard_event(said.event)
         elif said.paused is not None:
             self._listener.heard_paused(said.paused)
-        else:
-            self.container = said.container or self.container
+        elif said.ending is not None:
             self.ending = said.ending
             self._listener.heard_news()
 

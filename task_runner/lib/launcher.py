@@ -32,6 +32,7 @@ from task_runner.lib.equipment import Options
 from task_runner.lib.request import encode_request
 from task_runner.lib.runner import TaskRunner
 from task_runner.lib.taskdir import AttemptDirectory, remove_tree, write_control
+from task_runner.machines.walls import forbid_new_privileges
 from task_runner.model.codec import from_json
 from task_runner.model.grant import Grant
 from task_runner.model.spec import Spec
@@ -54,6 +55,7 @@ def main(argv: list[str]) -> NoReturn:
     os.chdir("/")
     held = os.open(argv[1], os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     fcntl.flock(held, fcntl.LOCK_SH)
+    forbid_new_privileges()  # runners and all that they start inherit that
     signals.install()
     daemon = socket.socket(fileno=0)
     _rehearse(os.path.join(os.path.dirname(argv[1]), "tasks"), daemon)
@@ -94,6 +96,8 @@ class _Start:
     directory: AttemptDirectory
     spec_json: bytes
     runner: TaskRunner
+    #: it goes on with what a dead runner had in hand
+    take_up: bool
 
 
 def _head(body: bytes) -> dict[str, Any]:
@@ -113,7 +117,7 @@ def _decode(body: bytes, daemon: socket.socket) -> _Start | None:
     except (ValueError, TaskRunnerError) as error:
         _say(daemon, request["id"], directory.attempt, str(error))
         return None
-    return _Start(request["id"], directory, spec_json, runner)
+    return _Start(request["id"], directory, spec_json, runner, request.get("takeUp") is True)
 
 
 @functools.lru_cache(maxsize=4)
@@ -148,7 +152,7 @@ def _claim(start: _Start, daemon: socket.socket) -> bool:
     try:
         start.directory.create()
         write_control(start.directory.spec, start.spec_json)
-        start.runner.claim()
+        start.runner.claim(take_up=start.take_up)
     except lock.AlreadyClaimed:
         return False
     except OSError as error:

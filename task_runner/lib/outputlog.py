@@ -2,7 +2,8 @@
 
 Rule 1: a command writes straight to the file (promise 6). Where a limit is set, the runner looks at the size now and
         then and frees the middle (lib/gaps.py); nobody waits for that.
-Rule 2: only where lines are to be stamped or secrets masked does the output pass through a filter (lib/outputpipe.py).
+Rule 2: only where lines are to be stamped or secrets masked, or the commands must not have a hold of the file
+        (lib/walls.py), does the output pass through a filter (lib/outputpipe.py).
 Rule 3: a plain output costs what it costs to open a file.
 """
 
@@ -29,7 +30,10 @@ SHARE, LEAST = 4, 1 << 20
 class OutputLog:
     """The output of one attempt: one file, or two where the streams are kept apart."""
 
-    def __init__(self, directory: AttemptDirectory, spec: Spec, secrets: Mapping[str, str]) -> None:
+    def __init__(
+        self, directory: AttemptDirectory, spec: Spec, secrets: Mapping[str, str], *, filtered: bool = False
+    ) -> None:
+        """``filtered``: the commands get no hold of the files, whatever else the spec asks for."""
         if spec.output_mode is OutputMode.SEPARATE:
             self._files = [_File(directory.stdout), _File(directory.stderr)]
         else:
@@ -37,6 +41,7 @@ class OutputLog:
         self._limit = spec.max_output_bytes
         self._stamped = spec.output_timestamps
         self._patterns = outputfilter.patterns(secrets.values()) if spec.mask_secrets else ()
+        self._filtered = filtered or self._stamped or bool(self._patterns)
         self._pipe: OutputPipe | None = None
         self._last_look = 0.0
         self._last_size = 0
@@ -51,7 +56,7 @@ class OutputLog:
         except OSError:
             self.close()
             raise
-        if self._stamped or self._patterns:
+        if self._filtered:
             self._pipe = OutputPipe([file.fd for file in self._files], self._patterns, stamped=self._stamped)
 
     def close(self) -> None:

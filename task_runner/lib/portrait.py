@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 
 from task_runner.lib import process
@@ -38,14 +38,16 @@ class Portrait:
     age_seconds: float = 0.0
     #: how many files it may have open
     open_files_limit: int | None = None
+    #: it is frozen with its cgroup, whatever its state letter says: the kernel calls that waiting
+    frozen: bool = False
 
 
-def portray(processes: Iterable[Process]) -> list[Portrait]:
+def portray(processes: Iterable[Process], frozen: Container[int] = ()) -> list[Portrait]:
     """Portraits of those that are still there. All that is said of one is of the same process."""
-    return [found for each in processes if (found := _portray(each)) is not None]
+    return [found for each in processes if (found := _portray(each, each.pid in frozen)) is not None]
 
 
-def _portray(seen: Process) -> Portrait | None:
+def _portray(seen: Process, frozen: bool) -> Portrait | None:
     arguments = _read(seen.pid, "cmdline").decode(errors="replace").rstrip("\0").replace("\0", " ")
     channel = _read(seen.pid, "wchan").decode(errors="replace").strip("\0\n ")
     memory = _read(seen.pid, "statm").split()
@@ -64,6 +66,7 @@ def _portray(seen: Process) -> Portrait | None:
         rss_bytes=int(memory[1]) * _PAGE if len(memory) > 1 and now.alive else None,
         age_seconds=max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - now.start_time / _TICKS),
         open_files_limit=_open_files(limits),
+        frozen=frozen,
     )
 
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 
 from task_runner.lib.clock import Clock, stamp
 from task_runner.machines.progress import LONGEST
+from task_runner.model.grant import GrantedAccount
 from task_runner.model.status import Progress
 
 #: characters of a message that are kept
@@ -46,8 +47,11 @@ def _percent(text: str) -> float | None:
 class ProgressPipe:
     """The runner's end. `turn` never waits."""
 
-    def __init__(self, path: str, clock: Clock, tell: Callable[[], None]) -> None:
-        """Make the FIFO. ``tell`` is called when there is something new to tell. Raises OSError."""
+    def __init__(
+        self, path: str, clock: Clock, tell: Callable[[], None], account: GrantedAccount | None = None
+    ) -> None:
+        """Make the FIFO. ``tell`` is called when there is something new to tell; ``account``: who is to write to it.
+        Raises OSError."""
         self._path = path
         self._clock = clock
         self._tell = tell
@@ -68,6 +72,8 @@ class ProgressPipe:
         if not stat.S_ISFIFO(os.fstat(self._fd).st_mode):
             os.close(self._fd)
             raise OSError(f"{path} is not a FIFO")
+        if account is not None:
+            os.fchown(self._fd, account.uid, account.gid)
 
     @property
     def newest(self) -> Progress | None:

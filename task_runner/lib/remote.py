@@ -1,7 +1,7 @@
-"""What a machine runs elsewhere (a container), as the runner controls it: by signals to the machine's process alone.
+"""What a machine runs elsewhere (a container), as the runner controls it: by signals to the machine's process.
 
-Rule 1: that process passes on what it is sent (machines/say.py), and is asked before it is forced: it alone can end what
-        it runs in an orderly way, and say how that ended.
+Rule 1: that process passes on what it is sent (machines/say.py), and is asked before it is forced: it alone can end
+        what it runs in an orderly way, and say how that ended.
 Rule 2: it may die, and what it runs lives. Then another takes it up, which starts nothing (at most once).
 Rule 3: what is left when all that has failed is removed by force, by one more process, which knows it by its labels.
 """
@@ -22,7 +22,7 @@ from task_runner.lib.process import Process
 from task_runner.lib.stop import GIVE_UP, KILL_INTERVAL, LISTED, StopOrder
 from task_runner.machines import say
 from task_runner.model.state import Outcome
-from task_runner.model.status import ProcessNote, Receipt
+from task_runner.model.status import Receipt
 
 #: seconds in which a machine's process must have killed what it runs
 OBEY = 10.0
@@ -31,14 +31,14 @@ REMOVAL_SECONDS = 30.0
 #: how often a machine's process that has died is followed by another, if each dies within so many seconds
 TAKE_UPS, SETTLED = 5, 60.0
 #: signals that no process can pass on, and what is sent for them
-_INSTEAD: dict[int, int] = {signal.SIGKILL: say.KILL, signal.SIGSTOP: signal.SIGTSTP}
+INSTEAD: dict[int, int] = {signal.SIGKILL: say.KILL, signal.SIGSTOP: signal.SIGTSTP}
 
 
 def send(family: Family, number: int) -> bool:
     """Have the machine's process pass on a signal; False where there is none that could."""
     if not family.running:
         return False
-    os.kill(family.main, _INSTEAD.get(number, number))  # our own child, not yet waited for: the pid is its own
+    family.send(number)
     return True
 
 
@@ -152,10 +152,14 @@ class Following:
         if self._notes >= 0:
             self._removed()
             return False
-        if self._hearing.ending is None and not self._forced and self._take_up():
-            return True
-        if self._hearing.ending is not None and self._family.ended == 0:
-            return False  # it has put everything away
+        ended = self._family.ended
+        if self._hearing.ending is None:
+            # a stop before the start: it may have put away what there was; and nobody shall start anything now
+            unstarted = self._stop is not None and not self._hearing.running
+            if not unstarted and not self._forced and self._take_up():
+                return True
+        elif ended is not None and os.WIFEXITED(ended):
+            return False  # it has put everything away, or said what is left
         return self._begin_removal()
 
     @property
@@ -199,18 +203,17 @@ class Following:
 
     def _removed(self) -> None:
         """The removing process has ended, or could not be started."""
-        error = provision.error_of(self._notes, self._family.ended)
+        error, said = provision.error_of(self._notes, self._family.ended), os.fstat(self._notes).st_size > 0
         os.close(self._notes)
         self._notes = -1
-        survivors: list[Process] = []
-        if error is None:
-            done = "removed by force"
-        else:
+        survivors, done = list[Process](), "removed by force" if said else ""
+        if error is not None:
             survivors, self.left = self._kill(), True
-            done = f"it could not be removed ({error[:LONGEST_TEXT]}); its processes were killed"
+            why = error.removeprefix("files: ")[:LONGEST_TEXT]
+            done = f"it could not be removed ({why}); its processes were killed"
         if self._stop is not None:
-            self._stop.done.append(done)
             self._stop.survivors = survivors
+            self._stop.done += [done] if done else []
 
 
 def _given_up(deaths: int, status: int | None) -> str:

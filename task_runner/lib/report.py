@@ -17,6 +17,7 @@ from task_runner.lib.lock import HeldLock
 from task_runner.lib.outputlog import OutputLog
 from task_runner.lib.statusfile import StatusWriter
 from task_runner.lib.taskdir import AttemptDirectory
+from task_runner.model.machines import SILENT
 from task_runner.model.spec import Action, Spec
 from task_runner.model.state import Outcome, State
 from task_runner.model.status import (
@@ -36,6 +37,8 @@ from task_runner.model.status import (
 
 #: bytes of the reserved space that the index of a graphics processor may take
 _ROOM_A_GPU = 8
+#: and a container's note
+_ROOM_A_CONTAINER = 4096
 #: characters of an error that are kept, of as many actions as there is room for; and of all others
 LONG_ERROR, LONG_ERRORS, SHORT_ERROR = 300, 2, 100
 
@@ -84,6 +87,13 @@ class ActionNote:
         self.state, self.outcome, self.process = "running", None, None
         self._kills_before = self._group.oom_kills() if self._group is not None else None
         self._clear()
+
+    def inherit(self, before: ActionStatus) -> None:
+        """Go on where a dead runner was with this very try."""
+        self.state, self.tries, self.process, self.container = "running", before.tries, before.process, before.container
+        self.started_at, self.usage = before.started_at, before.usage
+        self.output_start, self.stderr_start = before.output_start, before.stderr_start
+        self.exit_code, self.signal, self.oom_killed = before.exit_code, before.signal, before.oom_killed
 
     def end_try(self, at: str, outcome: Outcome, result: int | None, sizes: tuple[int, int | None]) -> None:
         """``result`` is the exit code, or a signal with a minus, or unknown."""
@@ -155,7 +165,10 @@ class Report:
             ActionStatus(index=index, machine=action.machine, name=action.name, cleanup=index >= len(spec.actions))
             for index, action in enumerate((*spec.actions, *spec.cleanup))
         ]
-        self.writer = StatusWriter(directory, self.actions, _ROOM_A_GPU * len(gpus))
+        containers = sum(each.machine not in SILENT for each in self.actions)
+        self.writer = StatusWriter(
+            directory, self.actions, _ROOM_A_GPU * len(gpus) + _ROOM_A_CONTAINER * containers
+        )
         self.gpus = gpus
         self.state = State.STARTING
         self.index = -1
@@ -169,7 +182,11 @@ class Report:
         #: the task's cgroup; none: it has none
         self.group: Group | None = None
         self.limits: list[LimitNote] = []
+        #: whom its processes run as, where that is not the daemon's user
+        self.user_id: int | None = None
         self.accounting: Accounting | None = None
+        #: what actions of an earlier runner of this attempt have used
+        self._inherited: Usage | None = None
         #: the last change could not be written
         self.behind = False
 
@@ -178,6 +195,22 @@ class Report:
         self._me, self._lock, self._output = me, lock, output
         self._started_at = self.now()
         self._usage_before = resource.getrusage(resource.RUSAGE_CHILDREN)
+
+    def inherit(self, before: Status) -> ActionNote:
+        """After `open`: go on where a dead runner was; returns the action at hand."""
+        from task_runner.lib import succession  # as few runners do that
+
+        self._started_at = before.started_at or self._started_at
+        self.actions[:] = before.actions
+        # what was being stopped is stopped again
+        going_on = before.state is not State.STOPPING or before.actions[before.current_action_idx].cleanup
+        self.state = before.state if going_on else State.RUNNING
+        self.paused_at, self.paused_seconds = before.paused_at, before.paused_seconds
+        self.receipt = before.receipt if before.receipt is None or before.receipt.finished_at else None
+        self._inherited = succession.usage_of(before.actions[: before.current_action_idx])
+        note = self.begin_action(before.current_action_idx)
+        note.inherit(before.actions[before.current_action_idx])
+        return note
 
     def now(self) -> str:
         return stamp(self._clock.time())
@@ -224,12 +257,20 @@ class Report:
             signal=decisive.signal if decisive else None,
             error=error or (decisive.error if decisive else None),
             finished_at=self.now(),
-            usage=usage_since(self._usage_before),
+            usage=self._usage(),
         )
         self.writer.write_last(last)
         if self._bell is not None and not doorbell.ring(self._bell, self._id):
             self.writer.sync()
         return last
+
+    def _usage(self) -> Usage:
+        own = usage_since(self._usage_before)
+        if self._inherited is None:
+            return own
+        from task_runner.lib import succession
+
+        return succession.add(self._inherited, own)
 
     def skip(self, until: int) -> None:
         """What has not been started of the first so many actions never will be."""
@@ -276,6 +317,7 @@ class Report:
             stderr=stderr,
             progress=self.progress() if self.progress else None,
             silence=self.silence() if self.silence else None,
+            user_id=self.user_id,
             limits=self.limits,
             accounting=self.accounting,
             oom_killed=_any_of(each.oom_killed for each in self.actions),

@@ -9,10 +9,12 @@ from task_runner.model.grant import Grant
 
 
 def encode_request(
-    task_id: str, attempt: int, directory: str, spec_json: bytes, options: bytes, grant: Grant | None = None
-) -> bytes:
+    task_id: str, attempt: int, directory: str, spec_json: bytes, options: bytes, grant: Grant | None = None,
+    *, take_up: bool = False,
+) -> bytes:  # fmt: skip
     """One request. ``spec_json`` and ``options`` are passed on unread. A grant goes this way and no other."""
-    head = json.dumps({"id": task_id, "attempt": attempt, "directory": directory}).encode()
+    more = {"takeUp": True} if take_up else {}
+    head = json.dumps({"id": task_id, "attempt": attempt, "directory": directory, **more}).encode()
     given = json.dumps(to_json(grant, sparse=True)).encode() if grant is not None else b""
     body = b"\n".join((head, options, given, spec_json))
     return b"%d\n" % len(body) + body

@@ -20,11 +20,12 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from task_runner.errors import StartFailed
-from task_runner.lib import backoff, failpoint, lock, process, provision
+from task_runner.lib import backoff, failpoint, lock, process, provision, walls
 from task_runner.lib.clock import Clock, SystemClock
-from task_runner.lib.equipment import Equipment, Options, wants_input
+from task_runner.lib.equipment import Equipment, Options, may_say, wants_input
 from task_runner.lib.family import Family
 from task_runner.lib.outputlog import OutputLog
 from task_runner.lib.report import ActionNote, Report
@@ -38,6 +39,10 @@ from task_runner.model.spec import Action, Spec
 from task_runner.model.state import Event, Outcome
 from task_runner.model.status import Status
 from task_runner.model.terms import StallThen
+
+if TYPE_CHECKING:
+    from task_runner.lib.speech import Speech
+    from task_runner.lib.succession import Legacy
 
 _libc = ctypes.CDLL(None)
 _PR_SET_CHILD_SUBREAPER = 36
@@ -62,18 +67,22 @@ class TaskRunner:
         self._gpus = grant.gpus if grant else []
         self._clock: Clock = clock or SystemClock()
         self._time = TaskTime(self._clock)
-        self._output = OutputLog(directory, spec, grant.secrets if grant else {})
+        filtered = walls.needs_filter(spec, grant, os.geteuid())
+        self._output = OutputLog(directory, spec, grant.secrets if grant else {}, filtered=filtered)
         self._report = Report(task_id, spec, directory, self._clock, bell=options.bell, gpus=self._gpus)
         self._equipment = Equipment(task_id, spec, directory, options, grant)
         self._options = options
         self._on_turn = on_turn
+        self._legacy: Legacy | None = None
         self._error: str | None = None  # why the task failed before, or apart from, any action
 
-    def claim(self) -> None:
+    def claim(self, *, take_up: bool = False) -> None:
         """Make this attempt ours, with all it will need. Raises AlreadyClaimed, OSError.
 
         Where there is no space for its files the claim is given back: nothing was started, so it may be tried again.
+        ``take_up``: it was another runner's, which is dead, and its action goes on (lib/succession.py).
         """
+        inheritance = self._inherit() if take_up else None
         _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         pid = os.getpid()
         me = process.identify(pid)
@@ -88,22 +97,36 @@ class TaskRunner:
             heartbeat_seconds=self._options.heartbeat_seconds,
             on_turn=self._on_turn,
         )
-        self._lock = lock.claim(self._directory, me, self._clock.time(), self._clock.monotonic(), self._gpus)
+        now = self._clock.time(), self._clock.monotonic()
+        if inheritance is None:
+            self._lock = lock.claim(self._directory, me, *now, self._gpus)
         try:
             self._report.writer.reserve()
             self._output.open()
             self._equipment.open(self._output, self._clock, self._supervision.tell, self._supervision.poll)
+            if inheritance is not None:
+                self._lock = inheritance.take(me, *now, self._gpus)
         except OSError:
             self._equipment.close()
-            os.unlink(self._directory.lock)
+            if inheritance is None:
+                os.unlink(self._directory.lock)
             raise
         self._family.group = self._report.group = self._equipment.group
+        self._report.limits, self._report.user_id = self._equipment.limits, self._equipment.user_id
         self._equip(pid)
         self._supervision.open(self._equipment.parts)
         self._report.open(me, self._lock, self._output)
 
+    def _inherit(self) -> lock.Inheritance:
+        """Raises AlreadyClaimed where there is nothing to go on with."""
+        from task_runner.lib import inheriting  # as few runners do that
+
+        inheritance, self._legacy = inheriting.inherit(self._directory, self._clock)
+        return inheritance
+
     def _equip(self, pid: int) -> None:
         """What is not needed to claim, and only tasks that ask for it have."""
+        self._equipment.listen(self._family, self._supervision, self._report, self._output, self._clock)
         if (progress := self._equipment.progress) is not None:
             self._report.progress = lambda: progress.newest
         if (pipe := self._equipment.input) is not None:
@@ -122,19 +145,40 @@ class TaskRunner:
 
     def run(self) -> Status:
         """Run the actions in order and then the cleanup; returns the last status, which has been written."""
+        if self._legacy is not None:
+            return self._go_on(self._legacy)
         self._supervision.limit(self._spec.timeout_seconds)
         self._supervision.turn(0)
         prepared = self._prepare()
         if prepared:
             self._run_actions()
-        if self._spec.cleanup:
+        if self._spec.cleanup and self._equipment.obstacle is None:
             self._clean_up()
         return self._finish(prepared)
+
+    def _go_on(self, legacy: Legacy) -> Status:
+        """The same from where a dead runner was."""
+        note, index, own = self._report.inherit(legacy.status), legacy.action.index, len(self._spec.actions)
+        self._time.inherit(legacy.status.paused_seconds, legacy.paused)
+        self._supervision.inherit(legacy)
+        action = (*self._spec.actions, *self._spec.cleanup)[index]
+        outcome = self._run_action(index, action, note, legacy)
+        if index >= own:
+            self._run_cleanup(index + 1)
+            return self._finish(True)
+        if not self._ends(action, outcome):
+            self._run_actions(index + 1)
+        if self._spec.cleanup:
+            self._clean_up()
+        return self._finish(True)
 
     # -- the steps
 
     def _prepare(self) -> bool:
         """See that all is there that the actions need; returns whether it is."""
+        if (obstacle := self._equipment.obstacle) is not None:
+            self._error = self._report.shortened(obstacle)
+            return False
         if absent := self._equipment.absent_secrets():
             self._error = self._report.shortened(f"secrets: the server has given no {', no '.join(absent)}")
             return False
@@ -162,26 +206,34 @@ class TaskRunner:
             os.close(notes)
         return None if error is None or self._supervision.interrupted else self._report.shortened(error)
 
-    def _run_actions(self) -> None:
+    def _run_actions(self, first: int = 0) -> None:
         supervision = self._supervision
-        for index, action in enumerate(self._spec.actions):
+        for index, action in enumerate(self._spec.actions[first:], first):
             supervision.sit_out_pause()
             if supervision.must_end:
                 supervision.kept_from_starting()
                 return
             if index:
                 failpoint.reach("runner.next-action")
-            outcome = self._run_action(index, action)
-            if supervision.interrupted or (outcome is not Outcome.SUCCEEDED and not action.continue_on_failure):
+            if self._ends(action, self._run_action(index, action)):
                 return
 
+    def _ends(self, action: Action, outcome: Outcome) -> bool:
+        """Whether the actions after this one do not run."""
+        if self._supervision.interrupted or outcome is Outcome.LOST:
+            return True
+        return outcome is not Outcome.SUCCEEDED and not action.continue_on_failure
+
     def _clean_up(self) -> None:
-        """Run every action of the cleanup, while there is time."""
         own = len(self._spec.actions)
         self._report.skip(own)
         self._supervision.begin_cleanup(self._spec.cleanup_seconds)
         failpoint.reach("runner.cleanup")
-        for index, action in enumerate(self._spec.cleanup, own):
+        self._run_cleanup(own)
+
+    def _run_cleanup(self, first: int) -> None:
+        """Run every action of the cleanup, while there is time."""
+        for index, action in enumerate(self._spec.cleanup[first - len(self._spec.actions) :], first):
             self._supervision.sit_out_pause()
             if self._supervision.must_end:
                 return
@@ -189,12 +241,17 @@ class TaskRunner:
 
     # -- one action
 
-    def _run_action(self, index: int, action: Action) -> Outcome:
-        """Run one action to its end, with all its tries; returns how the last one ended."""
-        note = self._report.begin_action(index)
+    def _run_action(
+        self, index: int, action: Action, note: ActionNote | None = None, legacy: Legacy | None = None
+    ) -> Outcome:
+        """Run one action to its end, with all its tries; returns how the last one ended.
+
+        ``legacy``: a dead runner has begun a try of it, which goes on.
+        """
+        note = note or self._report.begin_action(index)
         while True:
-            outcome = self._try(note, index, action)
-            if action.retry is None:
+            outcome, legacy = self._try(note, index, action, legacy), None
+            if action.retry is None or outcome is Outcome.LOST:
                 return outcome
             wait = backoff.delay(action.retry, note.tries, outcome, backoff.chance())
             if wait is None:
@@ -209,23 +266,33 @@ class TaskRunner:
                 note.state = "exited"
                 return outcome
 
-    def _try(self, note: ActionNote, index: int, action: Action) -> Outcome:
-        note.begin_try(self._report.now(), self._output.size())
-        self._supervision.begin_try(action.timeout_seconds)
+    def _try(self, note: ActionNote, index: int, action: Action, legacy: Legacy | None) -> Outcome:
+        if legacy is None:
+            note.begin_try(self._report.now(), self._output.size())
+        spent = legacy.try_spent if legacy is not None else 0.0
+        self._supervision.begin_try(None if action.timeout_seconds is None else action.timeout_seconds - spent)
+        speech = self._equipment.speech if may_say(action) else None
+        if (forwarding := self._equipment.forwarding) is not None:
+            forwarding.begin(index, self._output.size())
         self._begin_silence()
         try:
             self._output.begin()
-            self._family.main = self._start(index, action)
+            if speech is None:
+                self._family.main = self._start(index, action)
+            else:
+                self._family.main = speech.begin(note, index, action, take_up=legacy is not None)
         except (StartFailed, OSError) as error:
             self._family.childless = True
             self._output.end()
             note.error = self._report.shortened(str(error))
             note.end_try(self._report.now(), Outcome.FAILED, None, self._output.size())
             return Outcome.FAILED
-        note.process = process.identify(self._family.main)
+        note.process = note.process or process.identify(self._family.main)
         self._supervision.started()
+        if legacy is not None and legacy.stopping is not None:
+            self._supervision.request_again(legacy.stopping)
         self._supervision.see_out()
-        return self._close_try(note)
+        return self._close_try(note, speech, index, action)
 
     def _start(self, index: int, action: Action) -> int:
         context, pipe = self._equipment.context, self._equipment.input
@@ -241,12 +308,14 @@ class TaskRunner:
         finally:
             os.close(stdin)
 
-    def _close_try(self, note: ActionNote) -> Outcome:
+    def _close_try(self, note: ActionNote, speech: Speech | None, index: int, action: Action) -> Outcome:
         if self._equipment.input is not None:
             self._equipment.input.end()
         self._output.end()
         self._keep_receipt()
         ended, cut = self._family.ended, self._supervision.cut
+        if speech is not None:
+            return speech.conclude(note, index, action, cut)
         result = None if ended is None else os.waitstatus_to_exitcode(ended)
         outcome = OUTCOMES[cut] if cut else Outcome.SUCCEEDED if result == 0 else Outcome.FAILED
         note.end_try(self._report.now(), outcome, result, self._output.size())
@@ -284,14 +353,16 @@ class TaskRunner:
     def _finish(self, prepared: bool) -> Status:
         """Write how it ended."""
         supervision, report = self._supervision, self._report
-        supervision.end()
         report.silence = None
         report.skip(len(report.actions))
+        if self._equipment.forwarding is not None:
+            self._equipment.forwarding.end(self._output.size())
         self._equipment.close()
         report.accounting = self._equipment.accounting
         why = supervision.order.reason if supervision.order and supervision.interrupted else None
         tolerated = [each.continue_on_failure for each in (*self._spec.actions, *self._spec.cleanup)]
         verdict = judge(report.actions, tolerated, interrupted_by=why, prepared=prepared)
+        supervision.end(Event.VANISH if verdict.outcome is Outcome.LOST else Event.END)
         error = self._error if why == "stalled" or not prepared else None
         return report.tell_last(verdict.outcome, verdict.decisive, error)
 

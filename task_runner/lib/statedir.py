@@ -9,7 +9,7 @@ import time
 
 from task_runner.errors import Refused, StateDirectoryBusy
 from task_runner.lib.clock import stamp
-from task_runner.lib.taskdir import TaskDirectories
+from task_runner.lib.taskdir import PASSABLE, TaskDirectories
 
 
 class StateDirectory:
@@ -25,12 +25,16 @@ class StateDirectory:
         self.address = f"{self.path}/address.json"
         #: what runners and the launcher had to say when something went wrong with themselves
         self.runner_log = f"{self.path}/runners.log"
+        #: is there if containers were ever run
+        self.containers = f"{self.path}/containers"
         #: where tasks keep locks that they share
         self.locks = f"{self.path}/locks"
         self.tasks = TaskDirectories(f"{self.path}/tasks")
 
-    def create(self) -> None:
-        """Make the directories, for the owner alone. Raises Refused."""
+    def create(self, *, shared: bool = False) -> None:
+        """Make the directories, for the owner alone; ``shared``: other users, whom tasks run as, may pass through to
+        what belongs to them. Raises Refused."""
+        mode = PASSABLE if shared else 0o700
         try:
             for path in (self.path, self.tasks.path, self.locks):
                 os.makedirs(path, mode=0o700, exist_ok=True)
@@ -39,8 +43,9 @@ class StateDirectory:
             raise Refused(f"cannot use the state directory {self.path}: {error.strerror}") from error
         if state.st_uid != os.geteuid():
             raise Refused(f"the state directory {self.path} belongs to uid {state.st_uid}, not to the daemon's")
-        if state.st_mode & 0o077:
-            os.chmod(self.path, 0o700)
+        for path in (self.path, self.tasks.path):
+            if os.stat(path).st_mode & 0o777 != mode:
+                os.chmod(path, mode)
 
     def hold(self, patience: float = 0.0) -> int:
         """Become the daemon of this directory; returns the descriptor to keep open.

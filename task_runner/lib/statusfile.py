@@ -39,9 +39,8 @@ class StatusWriter:
 
     def reserve(self) -> None:
         """Take the space of the last status. Raises OSError where there is none."""
-        self._reserved = os.open(
-            self._reserve, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
-        )
+        # not truncated: what an earlier runner of this attempt has taken is kept
+        self._reserved = os.open(self._reserve, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         os.posix_fallocate(self._reserved, 0, self._room)
 
     def write(self, status: Status) -> bool:

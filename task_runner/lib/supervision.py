@@ -10,10 +10,11 @@ signal, grace, kill.
 
 from __future__ import annotations
 
-import os
 import select
 import signal
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from task_runner.lib import signals
 from task_runner.lib.clock import Clock
@@ -25,6 +26,9 @@ from task_runner.lib.taskdir import AttemptDirectory
 from task_runner.lib.tasktime import TaskTime
 from task_runner.model.spec import Spec
 from task_runner.model.state import Event, State, step
+
+if TYPE_CHECKING:
+    from task_runner.lib.succession import Legacy
 
 #: seconds a command must live for its start to be told: most that end sooner are told of once, not twice
 TELL_AFTER = 0.02
@@ -67,6 +71,8 @@ class Supervision:
         self.cut: str | None = None
         #: the cleanup has begun
         self.cleaning = False
+        #: called when all processes of an action have ended: whether it has started another
+        self.revive: Callable[[], bool] | None = None
         self._expired = False  # and has had all its time
         self._limit: float | None = None  # of the actions together, then of the cleanup; task time, like the next two
         self._try_limit: float | None = None
@@ -110,12 +116,13 @@ class Supervision:
     def begin_try(self, seconds: float | None) -> None:
         """An action is about to start, which may run for so long."""
         self._family.expect()
-        self.cut = None
+        self.cut = self.revive = None
         self._try_limit = None if seconds is None else self._time.now() + seconds
 
     def started(self) -> None:
         """It has a process."""
-        self.enter(Event.SPAWN, tell=False)
+        if not self._family.remote:  # that one says when it runs
+            self.enter(Event.SPAWN, tell=False)
         self._tell_at = self._clock.monotonic() + TELL_AFTER
 
     def see_out(self) -> None:
@@ -141,7 +148,7 @@ class Supervision:
     def _over(self) -> bool:
         family = self._family
         if family.childless:
-            return True
+            return self.revive is None or not self.revive()
         if family.stop is None:
             if family.ended is not None and not self._time.paused:
                 self._begin_stop(StopOrder("leftovers", signal.SIGTERM, self._spec.grace_seconds))
@@ -213,7 +220,7 @@ class Supervision:
         elif number == signals.RESUME:
             self._resume()
         elif (wanted := signals.forwarded(number)) is not None and self._family.running:
-            os.kill(self._family.main, wanted)  # our own child, not yet waited for: the pid is its own
+            self._family.send(wanted)
 
     def order_for(self, reason: str) -> StopOrder:
         """A stop as the spec says."""
@@ -229,6 +236,21 @@ class Supervision:
             self.interrupted = self._family.running or self._wait_until is not None
         self._end_action(order)
         self._end_pause()  # also where there was nobody to stop
+
+    def inherit(self, legacy: Legacy) -> None:
+        """Go on where a dead runner was: with its limits, and with what was to end the task."""
+        if not legacy.action.cleanup:
+            seconds = self._spec.timeout_seconds
+            self.limit(None if seconds is None else seconds - legacy.spent)
+            return
+        if legacy.stopping is not None:
+            self.order, self.interrupted = self.order_for(legacy.stopping), True
+        self.begin_cleanup(self._spec.cleanup_seconds - legacy.spent)
+
+    def request_again(self, reason: str) -> None:
+        """End the task as a dead runner had been about to."""
+        if not self.cleaning:
+            self.request(read_order(self._directory, self._spec) if reason == "stop" else self.order_for(reason))
 
     def _cut_short(self, reason: str) -> None:
         """End the action at hand alone."""
@@ -247,18 +269,35 @@ class Supervision:
         if order.reason not in _OF_ONE_ACTION:
             self.enter(Event.STOP)
         self._family.end(order)
+        if self._family.remote and self._family.stop is not None and not self.cleaning:
+            # so that a runner that takes this up knows why it was being stopped
+            self._report.receipt = replace(self._family.stop.receipt(), finished_at=None)
+            self.tell()
 
     def _pause(self) -> None:
         if self._report.state is State.RUNNING and self._family.stop is None:
             self._family.freeze()
+            if not self._family.remote:
+                self.hold()
+
+    def _resume(self) -> None:
+        if self._family.remote and self._family.running:
+            self._family.thaw()
+        elif self._time.paused:
+            self._family.thaw()
+            self.release()
+
+    def hold(self) -> None:
+        """Nothing of the action runs any more."""
+        if self._report.state is State.RUNNING and self._family.stop is None:
             self._time.stop()
             self._report.paused_at = self._report.now()
             self.enter(Event.PAUSE)
 
-    def _resume(self) -> None:
+    def release(self) -> None:
+        """It goes on."""
         if self._time.paused:
             self._end_pause()
-            self._family.thaw()
             self.enter(Event.RESUME)
 
     def _end_pause(self) -> None:
@@ -281,7 +320,7 @@ class Supervision:
         self._tell_at = None
         self._report.tell()
 
-    def end(self) -> None:
+    def end(self, event: Event) -> None:
         """It is all over, but for the last word."""
         self._end_pause()
-        self._report.state = step(self._report.state, Event.END)
+        self._report.state = step(self._report.state, event)

@@ -1,6 +1,6 @@
 """The directory of a task: which file stands where, and how each is opened safely.
 
-    <id>/               0700
+    <id>/               0700; 0711 where the task's processes are another user's
       spec.json         what to run
       lock              see lib/lock.py
       status.json       see lib/statusfile.py
@@ -8,6 +8,7 @@
       stop.json         how to stop, if a request says otherwise than the spec
       input, input.end  what was sent for the standard input, and that it is all (lib/inputspool.py)
       progress          a FIFO for lines of progress, while it runs
+      forward.json      what of the output was forwarded, where that was asked for (lib/forwarding.py)
       secrets/          0700: secrets that commands want as files, while it runs
       work/             the working directory, which all attempts share
       attempts/2/…      all but spec.json and work/ of a second attempt, and so on
@@ -23,6 +24,8 @@ import stat
 
 from task_runner.errors import Damaged
 
+#: others can pass through a directory, and see nothing of what is in it
+PASSABLE = 0o711
 #: no control file is larger; whatever is, is not ours
 MAX_CONTROL_BYTES = 16 * 1024 * 1024
 
@@ -32,7 +35,7 @@ class AttemptDirectory:
 
     __slots__ = (
         "attempt", "task", "path", "spec", "lock", "status", "output", "stdout", "stderr", "stop", "input", "input_end",
-        "progress", "secrets", "work",
+        "progress", "forward", "secrets", "work",
     )  # fmt: skip
 
     def __init__(self, task: str, attempt: int) -> None:
@@ -51,6 +54,7 @@ class AttemptDirectory:
         self.input = f"{self.path}/input"
         self.input_end = f"{self.path}/input.end"
         self.progress = f"{self.path}/progress"
+        self.forward = f"{self.path}/forward.json"
         self.secrets = f"{self.path}/secrets"
 
     def create(self) -> None:
@@ -64,6 +68,12 @@ class AttemptDirectory:
             os.mkdir(self.work, 0o700)
         except FileExistsError:
             pass
+
+    def hand_over(self, uid: int, gid: int) -> None:
+        """Let a user find the directory, to whom work/ belongs from now on. Raises OSError."""
+        for path in (self.task, f"{self.task}/attempts", self.path) if self.attempt > 1 else (self.task,):
+            os.chmod(path, PASSABLE)
+        os.chown(self.work, uid, gid, follow_symlinks=False)
 
 
 class TaskDirectories:

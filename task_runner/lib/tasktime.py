@@ -25,6 +25,11 @@ class TaskTime:
         at = self._clock.monotonic() if self._since is None else self._since
         return at - self.paused_seconds
 
+    def inherit(self, paused_seconds: float, since: float | None) -> None:
+        """Go on where another left off; ``since``: it has been paused for so many seconds beside that."""
+        self.paused_seconds = paused_seconds
+        self._since = None if since is None else self._clock.monotonic() - since
+
     def stop(self) -> None:
         self._since = self._clock.monotonic()
 

@@ -41,6 +41,8 @@ def judge(
     if not prepared:
         return Verdict(Outcome.FAILED)
     for each, fine in zip(actions, tolerated, strict=True):
+        if each.outcome is Outcome.LOST and not each.cleanup:
+            return Verdict(Outcome.LOST, each)
         if each.outcome is not Outcome.SUCCEEDED and not fine:
             return Verdict(Outcome.FAILED if each.cleanup else each.outcome or Outcome.FAILED, each)
     good = [each for each in actions if not each.cleanup and each.outcome is Outcome.SUCCEEDED]

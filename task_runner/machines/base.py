@@ -101,7 +101,7 @@ def _become(
     try:
         kept = [fd for fd in (context.say, tell) if fd is not None]
         fork.leave_runner(runner, stdin=None, stdout=context.stdout, stderr=context.stderr, kept=kept)
-        os.umask(0o022)
+        os.umask(walls.USUAL_UMASK)
         run = load(parameters, context)
         if tell is not None:
             _enter_walls(context, runner, tell)

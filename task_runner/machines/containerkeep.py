@@ -18,7 +18,8 @@ from typing import Any
 from task_runner.errors import Damaged
 from task_runner.model.codec import from_json, to_json
 
-_SLOT = 2048
+#: bytes; an entry has fewer
+_SLOT = 4096
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,7 +67,8 @@ class Keep:
             if self._fd < 0:
                 return
             self._turn += 1
-            data = json.dumps({"turn": self._turn, **to_json(self.entry)}).encode()
+            text = json.dumps({"turn": self._turn, **to_json(self.entry)}, ensure_ascii=False)
+            data = text.encode("utf-8", "replace")
             line = b"%08x %s\n" % (zlib.crc32(data), data)
             assert len(line) <= _SLOT
             os.pwrite(self._fd, line, self._turn % 2 * _SLOT)

@@ -9,11 +9,8 @@ from task_runner.engines.base import LABEL_DAEMON, LABEL_START, LABEL_TASK, Orde
 from task_runner.errors import ActionFailed
 from task_runner.machines.base import Context
 from task_runner.model.containerpolicy import ContainerPolicy
-from task_runner.model.machines import ContainerParameters
-from task_runner.model.walls import Mount
+from task_runner.model.walls import CONTAINER_GIVEN, ContainerParameters, Mount
 
-#: where a container finds what its task gives it beside the working directory
-GIVEN = "/run/task-runner"
 #: the variable that holds the container's name
 CONTAINER = "TASK_RUNNER_CONTAINER"
 
@@ -58,13 +55,13 @@ def _given(context: Context) -> tuple[dict[str, str], list[Mount]]:
     """The variables that the task was given, and the files they name: those have another path inside."""
     env, mounts = dict(context.given), list[Mount]()
     if context.progress is not None and "TASK_RUNNER_PROGRESS" in env:
-        env["TASK_RUNNER_PROGRESS"] = f"{GIVEN}/progress"
-        mounts.append(Mount(source=context.progress, target=f"{GIVEN}/progress"))
+        env["TASK_RUNNER_PROGRESS"] = f"{CONTAINER_GIVEN}/progress"
+        mounts.append(Mount(source=context.progress, target=f"{CONTAINER_GIVEN}/progress"))
     if (held := context.secret_files) is not None:
         for name, value in env.items():
             if value.startswith(f"{held}/"):
-                env[name] = f"{GIVEN}/secrets/{value[len(held) + 1 :]}"
-        mounts.append(Mount(source=held, target=f"{GIVEN}/secrets", read_only=True))
+                env[name] = f"{CONTAINER_GIVEN}/secrets/{value[len(held) + 1 :]}"
+        mounts.append(Mount(source=held, target=f"{CONTAINER_GIVEN}/secrets", read_only=True))
     return env, mounts
 
 

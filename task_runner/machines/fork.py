@@ -97,6 +97,11 @@ def die_with(runner: int) -> None:
         os._exit(1)  # it died before that call
 
 
+def die_with_parent() -> None:
+    """The same, for who cannot see its parent from its pid namespace."""
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
 def outlive() -> None:
     """Be killed with the runner no more: from here on the task's mark is in the environment."""
     _libc.prctl(_PR_SET_PDEATHSIG, 0, 0, 0, 0)

@@ -29,21 +29,34 @@ def start(parameters: Any, context: Context) -> int:
         wanted = from_json(ProcessParameters, parameters)
     except Damaged as error:
         raise StartFailed(str(error)) from None
-    if wanted.command:
-        argv = wanted.command
-    elif wanted.shell is not None:
-        argv = ["/bin/sh", "-c", wanted.shell]
-    else:
-        raise StartFailed("neither command nor shell is given")
+    argv = words(wanted)
     env = {**context.env, **wanted.env}
     stdin = _stdin(wanted, context)
     directory = os.path.join(context.work, wanted.working_directory or "")
     try:
+        if wanted.sandbox is not None or wanted.sidecar is not None:
+            from task_runner.machines import wrapper  # as few tasks are
+
+            return wrapper.start(wanted, context, stdin)
         if context.walls is None or context.walls.plain:
             return _spawn(argv, env, stdin, directory, context)
         return _fork(argv, env, stdin, directory, context, context.walls)
     finally:
         os.close(stdin)
+
+
+def words(wanted: ProcessParameters) -> list[str]:
+    """Program and arguments. Raises StartFailed."""
+    if wanted.command:
+        return wanted.command
+    if wanted.shell is None:
+        raise StartFailed("neither command nor shell is given")
+    return ["/bin/sh", "-c", wanted.shell]
+
+
+def execute(argv: list[str], env: dict[str, str]) -> NoReturn:
+    """Become the command. Raises StartFailed, OSError."""
+    os.execve(_find(argv[0], env.get("PATH", os.defpath)), argv, env)
 
 
 def _enter(directory: str) -> None:
@@ -72,7 +85,7 @@ def _spawn(argv: list[str], env: dict[str, str], stdin: int, directory: str, con
         program = _find(argv[0], env.get("PATH", os.defpath))
         return walls.born_inside(around, spawn) if around.join else spawn()
     except (OSError, ValueError) as error:
-        raise _not_started(argv[0], error) from error
+        raise not_started(argv[0], error) from error
     finally:
         os.umask(mask)
         os.chdir("/")
@@ -94,24 +107,25 @@ def _fork(
             _enter(directory)
             program = _find(argv[0], env.get("PATH", os.defpath))
             walls.close_behind(around)
-            signal.pthread_sigmask(signal.SIG_SETMASK, [])
             fork.outlive()
+            signal.pthread_sigmask(signal.SIG_SETMASK, [])
             os.execve(program, argv, env)
         except StartFailed as error:
             fork.fail(tell, str(error))
         except BaseException as error:
-            fork.fail(tell, str(_not_started(argv[0], error)))
+            fork.fail(tell, str(not_started(argv[0], error)))
 
     return fork.fork_and_hear(become)
 
 
-def _not_started(program: str, error: BaseException) -> StartFailed:
+def not_started(program: str, error: BaseException) -> StartFailed:
+    """What is told of an error on the way to a command."""
     reason = error.strerror if isinstance(error, OSError) else str(error)
     return StartFailed(f"{program}: {reason or type(error).__name__}")
 
 
 def _find(program: str, path: str) -> str:
-    """The program by the task's own PATH; posix_spawnp would search by the runner's."""
+    """The program by the task's own PATH; posix_spawnp would search by the runner's. Raises StartFailed."""
     if "/" in program:
         return program
     for directory in path.split(os.pathsep):

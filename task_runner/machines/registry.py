@@ -25,7 +25,15 @@ def start(action: Action, context: Context) -> int:
         return base.start_forked(_download, action.parameters, _with_way_out(context))
     if action.machine == "extract":
         return base.start_forked(_extract, action.parameters, context)
+    if action.machine == "container":
+        # the engine's own limits and user are for what it runs; this process is not to count among that
+        return base.start_forked(_container, action.parameters, context, masked=True, walled=False)
     return base.start_forked(_installed(action.machine), action.parameters, context)
+
+
+def remove(engine: str | None, context: Context) -> int:
+    """Start to remove what a try of an action has left with a container engine; returns the pid. Raises StartFailed."""
+    return base.start_forked(_removal, engine, context, masked=True, walled=False)
 
 
 def place_files(files: list[FileIn], context: Context) -> int:
@@ -53,6 +61,18 @@ def _extract(_parameters: Any, _context: Context) -> base.Run:
     from task_runner.machines import extract
 
     return extract.run
+
+
+def _container(parameters: Any, context: Context) -> base.Run:
+    from task_runner.machines import container
+
+    return container.load(parameters, context)
+
+
+def _removal(parameters: Any, context: Context) -> base.Run:
+    from task_runner.machines import removal
+
+    return removal.load(parameters, context)
 
 
 def _files(_parameters: Any, _context: Context) -> base.Run:

@@ -1,8 +1,8 @@
 """What a process puts around itself between fork and exec: its cgroups, limits, and the user it runs as.
 
 Rule 1: a wall that cannot be put up is a StartFailed. Nothing ever runs with fewer than were promised.
-Rule 2: whoever is inside has no way back. The user is changed last of all that needs privileges, and for good: all three
-        ids, no capability kept or to be had, and no_new_privs, so that no set-user-ID program gives any.
+Rule 2: whoever is inside has no way back. The user is changed last of all that needs privileges, and for good: all
+        three ids, no capability kept or to be had, and no_new_privs, so that no set-user-ID program gives any.
 """
 
 from __future__ import annotations
@@ -31,6 +31,10 @@ _IOPRIO_SET = {
 }.get(os.uname().machine)  # fmt: skip
 
 
+#: where nothing else is asked for
+USUAL_UMASK = 0o022
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Walls:
     """Entered by the action's first process; all it starts is inside."""
@@ -46,7 +50,7 @@ class Walls:
     io_level: int | None = None
     #: none: the daemon's own
     account: GrantedAccount | None = None
-    umask: int = 0o022
+    umask: int = USUAL_UMASK
 
     @property
     def plain(self) -> bool:
@@ -156,7 +160,7 @@ def _become(account: GrantedAccount) -> None:
     if _identity() == wanted:
         return
     with _telling(f"user {account.name}"):
-        _give_pipes(account)
+        give_pipes(account)
         if account.uid != 0:
             _empty_bounding_set()
         os.setgroups(account.groups)
@@ -172,11 +176,17 @@ def _identity() -> tuple[tuple[int, int, int], tuple[int, int, int], set[int]]:
     return os.getresuid(), os.getresgid(), set(os.getgroups())
 
 
-def _give_pipes(account: GrantedAccount) -> None:
+def give_pipes(account: GrantedAccount) -> None:
     """Standard streams that are pipes become the user's: else /dev/stdin, /dev/stdout and so on could not be opened."""
     for fd in (0, 1, 2):
         if stat.S_ISFIFO(os.fstat(fd).st_mode):
             os.fchown(fd, account.uid, account.gid)
+
+
+def renounce() -> None:
+    """Have no capability, and none to be had, whoever we are. Raises OSError."""
+    _empty_bounding_set()
+    _drop_capabilities()
 
 
 def _empty_bounding_set() -> None:

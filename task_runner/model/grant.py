@@ -31,5 +31,7 @@ class Grant:
     secrets: dict[str, str] = field(default_factory=dict)
     #: whom the actions run as; none: as the daemon
     account: GrantedAccount | None = None
+    #: why nothing of the task may run after all; it fails with this
+    fault: str | None = None
     #: variables for every action: what the daemon knows of the task and the spec does not say
     env: dict[str, str] = field(default_factory=dict)

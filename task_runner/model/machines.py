@@ -10,6 +10,11 @@ from task_runner.model.constraints import STRICT, Limit
 from task_runner.model.terms import Headers, Seconds, Text, Url, VariableName, Word, WorkPath
 from task_runner.model.walls import Sandbox, Sidecar
 
+#: the machine whose work goes on when its runner has died
+CONTAINER = "container"
+#: machines that have no more to say than an exit code can (machines/say.py)
+SILENT = frozenset({"process", "echo", "download", "extract"})
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ProcessParameters:

@@ -246,8 +246,6 @@ class Status:
     accounting: Accounting | None = None
     #: of any action
     oom_killed: bool | None = None
-    #: lines of output that could not be forwarded; none: nothing is
-    unforwarded_lines: int | None = None
     #: the graphics processors it was given, by index
     gpus: list[int] = field(default_factory=list)
     #: bytes of its standard input that have been passed on, where that is open; none: it is not

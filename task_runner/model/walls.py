@@ -143,6 +143,10 @@ class Registry:
     password_secret: Word
 
 
+#: where a container finds what its task gives it beside the working directory
+CONTAINER_GIVEN = "/run/task-runner"
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ContainerParameters:
     """What the `container` machine runs."""

@@ -91,7 +91,7 @@ class Acceptance:
             plain = all(action.machine == "process" for _where, action in spec.every_action())
             admit = functools.partial(self._admitted, spec, "", token)
             admitted = admit() if plain else await asyncio.to_thread(admit)
-            task = self._new(secrets.token_hex(8), admitted, _encode(admitted), origin=origin, template=template)
+            task = self._new(secrets.token_hex(8), admitted, _encode(admitted), origin=origin, template=template, token=token)
             failpoint.reach("accept.before-store")
             await self._keep([task], self._key_ops(key, task.id, digest))
             return task
@@ -124,7 +124,7 @@ class Acceptance:
                 removed=Counts(),
             )
             tasks = [
-                self._new(task_id, spec, spec_json, origin=origin, template=template, batch=batch.id)
+                self._new(task_id, spec, spec_json, origin=origin, template=template, token=token, batch=batch.id)
                 for task_id, spec, spec_json, template in zip(ids, specs, spec_jsons, order.templates, strict=True)
             ]
             failpoint.reach("accept.before-store")
@@ -168,6 +168,7 @@ class Acceptance:
         spec_json: str,
         *,
         origin: str,
+        token: str,
         template: str | None = None,
         batch: str | None = None,
     ) -> Task:
@@ -186,6 +187,7 @@ class Acceptance:
                 execute_at=None if due is None else stamp(due),
                 rank=self._book.next_rank(),
                 template=template,
+                token=token,
             ),
             entity=spec.entity,
             batch=batch,

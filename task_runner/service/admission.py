@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from task_runner.errors import FieldError, InvalidRequest
 from task_runner.model.grant import Grant
 from task_runner.model.spec import Spec
+from task_runner.service.accounts import Accounts
 from task_runner.service.secrets import Secrets
 from task_runner.service.task import Task
 
@@ -18,8 +19,9 @@ Rule = Callable[[Spec, str], Iterable[FieldError]]
 class Admission:
     """Asks every rule. Rules may read files and ask engines: they are called in a thread where there is much to ask."""
 
-    def __init__(self, secrets: Secrets, rules: Sequence[Rule]) -> None:
+    def __init__(self, secrets: Secrets, accounts: Accounts, rules: Sequence[Rule]) -> None:
         self._secrets = secrets
+        self._accounts = accounts
         self._rules = rules
 
     def check(self, spec: Spec, prefix: str, token: str) -> None:
@@ -33,4 +35,10 @@ class Admission:
         values = self._secrets.grant(task.spec)
         given = {"TASK_RUNNER_ENTITY": task.entity, "TASK_RUNNER_BATCH": task.batch}
         env = {name: value for name, value in given.items() if value is not None}
-        return Grant(gpus=list(task.gpus), secrets=values, env=env) if task.gpus or values or env else None
+        account, fault = None, None
+        try:
+            account = self._accounts.grant(task.spec, task.record.token)
+        except InvalidRequest as error:
+            fault = str(error)
+        grant = Grant(gpus=list(task.gpus), secrets=values, account=account, fault=fault, env=env)
+        return None if grant == Grant() else grant

@@ -122,7 +122,7 @@ def _process(portrait: Portrait, facts: Facts) -> Process:
         runner=who is not None and who.pid == portrait.pid,
         command=portrait.command,
         state=portrait.state,
-        state_words=state_words(portrait.state),
+        state_words="is frozen" if portrait.frozen else state_words(portrait.state),
         wait_channel=portrait.wait_channel,
         cpu_seconds=portrait.cpu_seconds,
         rss_bytes=portrait.rss_bytes,

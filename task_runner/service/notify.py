@@ -283,11 +283,11 @@ def _fault(url: str, allow: Sequence[str] | None) -> str | None:
         return "expected an http or https URL"
     if not host:
         return "the URL names no host"
-    if allow is not None and not any(_matches(pattern, host) for pattern in allow):
+    if allow is not None and not any(host_matches(pattern, host) for pattern in allow):
         return f"the host {host[:100]!r} is not one that this server may notify (notify_allow)"
     return None
 
 
-def _matches(pattern: str, host: str) -> bool:
+def host_matches(pattern: str, host: str) -> bool:
     """`*` stands for any characters; everything else for itself."""
     return re.fullmatch(".*".join(map(re.escape, pattern.lower().split("*"))), host) is not None

@@ -13,6 +13,7 @@ import os
 import re
 import stat
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 from task_runner.environment.base import SECRET_VARIABLE
 from task_runner.errors import FieldError, NotFound, Refused
@@ -129,10 +130,14 @@ def named(spec: Spec) -> list[tuple[str, str]]:
 
 
 def _of_action(where: str, action: Action) -> list[tuple[str, str]]:
-    if action.machine != "download" or not isinstance(action.parameters, dict):
+    given: Any = action.parameters if isinstance(action.parameters, dict) else {}
+    field = "bearerSecret"
+    if action.machine == "container":
+        given, field = given.get("registry") or {}, "registry.passwordSecret"
+    elif action.machine != "download":
         return []
-    name = action.parameters.get("bearerSecret")
-    return [(f"{where}.parameters.bearerSecret", name)] if isinstance(name, str) else []
+    name = given.get(field.rpartition(".")[2])
+    return [(f"{where}.parameters.{field}", name)] if isinstance(name, str) else []
 
 
 def _given(field: str, name: str | None) -> list[tuple[str, str]]:

@@ -163,6 +163,11 @@ class Settings(BaseSettings):
     forward_allow: list[str] | None = Field(
         None, description="Hosts that lines of output may be forwarded to, as for `notify_allow`. Unset: any host."
     )
+    forward_ca: str | None = Field(
+        None,
+        description="PEM file of the authorities that are trusted where lines are forwarded by TLS. Unset: those that "
+        "this machine trusts.",
+    )
     lock_patience_seconds: float = Field(
         10.0, ge=0, description="How long to wait at start for an earlier daemon to let go of the state directory."
     )

@@ -55,6 +55,8 @@ class Record:
     first_attempt: int = 1
     #: the template it was made from
     template: str | None = None
+    #: the name of the token that it was submitted with, which says whom it may run as
+    token: str = "admin"  # noqa: S105
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

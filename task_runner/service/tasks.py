@@ -18,16 +18,19 @@ from task_runner.lib.clock import Clock
 from task_runner.model.spec import Spec
 from task_runner.model.state import State
 from task_runner.service import batch as batch_rows
-from task_runner.service import statements
+from task_runner.service import required, statements
 from task_runner.service.accept import Acceptance, Accepted, BatchOrder
+from task_runner.service.accounts import Accounts
 from task_runner.service.admission import Admission, Rule
 from task_runner.service.batches import Batches
 from task_runner.service.book import Book
 from task_runner.service.capacity import Capacity, detect, misfits_of, room_json
+from task_runner.service.containers import Containers
 from task_runner.service.control import Control
 from task_runner.service.disk import Disk
 from task_runner.service.drain import Drain
 from task_runner.service.events import Hub
+from task_runner.service.forwarding import Forwarding
 from task_runner.service.hostfiles import HostFiles
 from task_runner.service.listing import list_tasks
 from task_runner.service.notify import Notifier
@@ -98,13 +101,19 @@ class TaskService:
             connections=settings.notify_connections,
         )
         self.book.also = self.notifier.messages
+        self.containers = Containers(settings)
+        accounts = Accounts(settings)
         rules: list[Rule] = [
             self.secrets.check,
             self.notifier.check,
             HostFiles(settings.host_files).check,
+            self.containers.check,
+            accounts.check,
+            lambda spec, _token: required.check(spec, self.environment.means()),
+            Forwarding(settings.forward_allow, settings.forward_ca).check,
             lambda spec, _token: misfits_of(spec, capacity),
         ]
-        admission = Admission(self.secrets, rules)
+        admission = Admission(self.secrets, accounts, rules)
         self.queue = Queue(
             self.book,
             self.environment,

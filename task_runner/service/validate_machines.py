@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import posixpath
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
@@ -13,6 +14,7 @@ from task_runner.model import echo, urls, workpath
 from task_runner.model.machines import DownloadParameters, ExtractParameters, ProcessParameters
 from task_runner.model.spec import Action
 from task_runner.model.terms import Headers
+from task_runner.model.walls import CONTAINER_GIVEN, ContainerParameters, Pull
 from task_runner.service.validate_record import Record
 
 #: what execve takes, less some room
@@ -70,6 +72,24 @@ def _check_extract(wanted: ExtractParameters) -> Iterator[Fault]:
     yield from check_path("into", wanted.into, workpath.parts)
 
 
+def _check_container(wanted: ContainerParameters) -> Iterator[Fault]:
+    if wanted.command is not None and not wanted.command[0]:
+        yield "command.0", "the program has no name"
+    strings = [*(wanted.command or ()), *(wanted.args or ()), *wanted.env, *wanted.env.values()]
+    if sum(len(string.encode()) + 9 for string in strings) > MAX_ARGUMENTS:
+        yield "", "command, args and env together are longer than the system takes (1.5 MB)"
+    if wanted.registry is not None and wanted.pull is Pull.NEVER:
+        yield "registry", 'is of no use beside "pull": "never"'
+    targets = [("workAt", wanted.work_at)] if wanted.work_at is not None else []
+    targets += [(f"mounts.{index}", each.target or each.source) for index, each in enumerate(wanted.mounts)]
+    seen = {"/": "the image itself", CONTAINER_GIVEN: "what the task gives it"}
+    for field, target in targets:
+        place = posixpath.normpath("/" + target.lstrip("/"))
+        if place in seen or place.startswith(f"{CONTAINER_GIVEN}/"):
+            yield field, f"inside, {place} is the place of {seen.get(place, seen[CONTAINER_GIVEN])}"
+        seen[place] = field
+
+
 def check_path(field: str, path: str, parts: Callable[[str], Any]) -> Iterator[Fault]:
     """A path below the working directory."""
     try:
@@ -107,6 +127,9 @@ BUILT_IN = {
         record=Record(ProcessParameters),
         expected='expected an object with "command" or "shell"',
         check=_check_process,
+    ),
+    "container": Machine(
+        record=Record(ContainerParameters), expected='expected an object with "image"', check=_check_container
     ),
     "download": Machine(
         record=Record(DownloadParameters), expected='expected an object with "url"', check=_check_download

@@ -97,6 +97,8 @@ def process_words(portrait: Portrait) -> str:
     """One sentence."""
     who = f"Process {portrait.pid} ({portrait.name})"
     waits = channel_words(portrait.wait_channel)
+    if portrait.frozen:
+        return f"{who} is frozen, with everything of the task."
     where = f"state {portrait.state}" + (f", {portrait.wait_channel}" if portrait.wait_channel else "")
     if portrait.state in "SD" and waits is not None:
         within = "waits in the kernel" if portrait.state == "D" else "waits"

@@ -1,0 +1,78 @@
+"""`python -m task_runner.engines.sweep`: removes what engines keep for tasks, a conversation on stdin and stdout.
+
+    <- {"daemon": "/var/lib/task-runner", "engines": {"podman": "/run/podman/podman.sock"}}
+    -> {"found": [{"engine": …, "id": …, "name": …, "task": …, "attempt": 1}], "errors": []}
+    <- {"remove": [ … some of the found … ]}
+    -> {"removed": ["name", …], "errors": []}
+
+A process of its own, because the daemon loads no engine's client, and an engine that hangs is then not its matter.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from task_runner.engines.base import LABEL_DAEMON, LABEL_START, LABEL_TASK, Engine, Found
+from task_runner.engines.find import available, open_engine
+from task_runner.errors import TaskRunnerError
+
+
+def main() -> None:
+    """Answer both questions."""
+    order = json.loads(sys.stdin.readline())
+    opened, errors = _open(order["engines"])
+    found: list[dict[str, Any]] = []
+    for name, engine in opened.items():
+        try:
+            found += [_told(name, each) for each in engine.find({LABEL_DAEMON: order["daemon"]})]
+        except TaskRunnerError as error:
+            errors.append(f"{name}: {error}")
+    _answer({"found": found, "errors": errors})
+    if line := sys.stdin.readline():
+        _answer(_remove(opened, json.loads(line)["remove"]))
+
+
+def _open(sockets: Mapping[str, str]) -> tuple[dict[str, Engine], list[str]]:
+    opened: dict[str, Engine] = {}
+    errors: list[str] = []
+    for each in available(sockets):
+        try:
+            opened[each.name] = open_engine(each.name, sockets)
+        except TaskRunnerError as error:
+            errors.append(f"{each.name}: {error}")
+    return opened, errors
+
+
+def _told(engine: str, found: Found) -> dict[str, Any]:
+    attempt = found.labels.get(LABEL_START, "").partition(".")[0]
+    return {
+        "engine": engine,
+        "id": found.id,
+        "name": found.name,
+        "task": found.labels.get(LABEL_TASK, ""),
+        "attempt": int(attempt) if attempt.isdecimal() else 0,
+    }
+
+
+def _remove(opened: Mapping[str, Engine], chosen: list[dict[str, Any]]) -> dict[str, Any]:
+    removed: list[str] = []
+    errors: list[str] = []
+    for each in chosen:
+        try:
+            opened[each["engine"]].remove(each["id"])
+            removed.append(each["name"])
+        except TaskRunnerError as error:
+            errors.append(f"{each['engine']}: {each['name']}: {error}")
+    return {"removed": removed, "errors": errors}
+
+
+def _answer(data: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(data) + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,154 @@
+"""Forwarding of output, from the runner's side: starts the forwarder (lib/forwarder.py), and tells it what that cannot
+see.
+
+The forwarder goes on for a moment when the task is over, and nobody waits for it. What got through it writes into
+forward.json, which the service reads when somebody asks.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import socket
+import sys
+from collections.abc import Mapping
+from typing import NoReturn
+
+from task_runner.lib.forwardorder import Order, Origin
+from task_runner.lib.signals import HANDLED
+from task_runner.lib.taskdir import AttemptDirectory
+from task_runner.model.spec import OutputMode, Spec
+
+_PR_SET_CHILD_SUBREAPER = 36
+_libc = ctypes.CDLL(None)
+
+
+class Forwarding:
+    """The forwarder of one attempt."""
+
+    def __init__(
+        self,
+        task_id: str,
+        spec: Spec,
+        directory: AttemptDirectory,
+        variables: Mapping[str, str],
+        authorities: str | None,
+    ) -> None:
+        """Raises OSError where there is no process or descriptor left. ``variables``: those of the task's actions."""
+        order = _order(task_id, spec, directory, variables, authorities)
+        source, self._sink = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        try:
+            _start(order, source)
+        except OSError:
+            os.close(self._sink)
+            raise
+        finally:
+            os.close(source)
+
+    def begin(self, action: int, sizes: tuple[int, int | None]) -> None:
+        """What is written from here on is of this action."""
+        self._tell(f"action {action}", sizes)
+
+    def end(self, sizes: tuple[int, int | None]) -> None:
+        """Nothing more will be written."""
+        self._tell("end", sizes)
+        self.close()
+
+    def close(self) -> None:
+        if self._sink >= 0:
+            os.close(self._sink)
+            self._sink = -1
+
+    def _tell(self, what: str, sizes: tuple[int, int | None]) -> None:
+        words = [what, *(str(size) for size in sizes if size is not None)]
+        try:
+            os.write(self._sink, " ".join(words).encode() + b"\n")
+        except OSError:
+            pass  # it has been killed, or hears nothing
+
+
+def _order(
+    task_id: str, spec: Spec, directory: AttemptDirectory, variables: Mapping[str, str], authorities: str | None
+) -> Order:
+    assert spec.logging is not None
+    apart = spec.output_mode is OutputMode.SEPARATE
+    origin = Origin(
+        task_id=task_id,
+        attempt=directory.attempt,
+        name=spec.name,
+        entity=variables.get("TASK_RUNNER_ENTITY"),
+        batch=variables.get("TASK_RUNNER_BATCH"),
+        host=socket.gethostname(),
+    )
+    return Order(
+        logging=spec.logging,
+        origin=origin,
+        files=[("stdout", directory.stdout), ("stderr", directory.stderr)] if apart else [("output", directory.output)],
+        limit=spec.max_output_bytes,
+        authorities=authorities,
+        directory=directory.path,
+        note=os.path.basename(directory.forward),
+    )
+
+
+# -- the process
+
+
+def _start(order: Order, source: int) -> None:
+    """Fork a forwarder that is nobody's child. Raises OSError.
+
+    Whose parent ends becomes a child of the nearest subreaper above it, and that is the runner: so for a moment it is
+    none. Nothing of the task has been started yet that could get lost by this.
+    """
+    # blocked until the child has left the runner: a signal for it would be noted in the runner's inbox
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    _libc.prctl(_PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
+    try:
+        pid = os.fork()
+        if pid == 0:
+            _become(order, source)
+        try:
+            os.waitpid(pid, 0)
+        except ChildProcessError:
+            pass  # where SIGCHLD is ignored the kernel has waited for it
+    finally:
+        _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _become(order: Order, source: int) -> NoReturn:
+    try:
+        if os.fork() == 0:
+            _leave_runner(source)
+            _forward(order, source)
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+        sys.stderr.flush()
+        os._exit(1)
+    os._exit(0)
+
+
+def _leave_runner(source: int) -> None:
+    """Give up all that the child has of the runner: its session, signals, and above all its lock."""
+    os.setsid()
+    for number in (*HANDLED, signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    os.dup2(null, 0)
+    os.dup2(null, 1)
+    os.closerange(3, source)
+    os.closerange(source + 1, os.sysconf("SC_OPEN_MAX"))
+
+
+def _forward(order: Order, source: int) -> None:
+    import gc
+
+    from task_runner.lib.forwarder import Forwarder
+
+    gc.enable()  # the launcher has switched it off, for processes that live in short steps
+    Forwarder(order, source).run()

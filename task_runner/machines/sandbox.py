@@ -1,0 +1,237 @@
+"""A command in a sandbox: bubblewrap makes it and keeps it, and the command is started inside by us.
+
+bubblewrap tells of a command that it has started itself only a number, in which exit code 143 and death by SIGTERM are
+the same. So it starts `cat` as the first process inside, and we join (machines/namespaces.py) and wait ourselves.
+Nothing inside can reach who waits. `cat` answers when the sandbox is ready, and ends with whoever holds its input;
+the kernel then kills all that is left inside.
+
+`python -m task_runner.machines.sandbox [UID GID]` tries whether that works here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import sys
+from dataclasses import dataclass
+from typing import NoReturn
+
+from task_runner.errors import StartFailed
+from task_runner.machines import fork, namespaces, process, walls
+from task_runner.machines.base import Context
+from task_runner.machines.namespaces import Held
+from task_runner.machines.sandboxview import View, arguments
+from task_runner.machines.walls import Walls
+from task_runner.model.grant import GrantedAccount
+from task_runner.model.machines import ProcessParameters
+from task_runner.model.walls import Mount, Sandbox
+
+#: of the namespaces that bubblewrap makes; the network's only where it has made one
+_KINDS = ("pid", *namespaces.KINDS)
+#: bytes of what bubblewrap says that are kept
+_LONGEST = 2000
+
+
+@dataclass(slots=True)
+class Running:
+    """A sandbox that is ready. A Place (machines/wrapper.py)."""
+
+    #: bubblewrap's own process, our child, and a pidfd of the first one inside
+    keeper: int
+    first: int
+    #: `cat` ends when it is closed
+    string: int
+    held: Held
+    account: GrantedAccount | None
+    env: dict[str, str]
+    directory: str
+
+    def begin(self) -> None:
+        self.held.begin()
+
+    def enter(self) -> None:
+        if self.account is not None:  # inside, groups cannot be changed
+            walls.give_pipes(self.account)
+            os.setgroups(self.account.groups)
+            os.setresgid(self.account.gid, self.account.gid, self.account.gid)
+        self.held.enter()
+        namespaces.own_cgroups()
+        if self.account is not None:
+            os.setresuid(self.account.uid, self.account.uid, self.account.uid)
+        walls.renounce()
+
+    def execute(self, argv: list[str]) -> NoReturn:
+        process.execute(argv, self.env)
+
+    def close(self) -> None:
+        """End all that is left inside; returns when nothing is."""
+        os.close(self.string)
+        try:
+            signal.pidfd_send_signal(self.first, signal.SIGKILL)
+        except OSError:
+            pass
+        poll = select.poll()
+        poll.register(self.first, select.POLLIN)
+        poll.poll()  # it ends when everybody else in its pid namespace has
+        os.kill(self.keeper, signal.SIGKILL)  # our child, not yet waited for
+        os.waitpid(self.keeper, 0)
+
+
+def make(wanted: ProcessParameters, context: Context) -> Running:
+    """Make a sandbox for a command. Raises StartFailed."""
+    assert wanted.sandbox is not None
+    account = context.walls.account if context.walls is not None else None
+    env = {**context.env, **wanted.env}
+    if "TMPDIR" not in context.given and "TMPDIR" not in wanted.env:
+        env.pop("TMPDIR", None)  # it is the daemon's, and need not be there inside
+    words = arguments(_view(wanted.sandbox, context, env.get("HOME"), account))
+    keeper = _Keeper(_program(context.env.get("PATH", "")), words, account)
+    try:
+        first, held = keeper.hold()
+    except (OSError, ValueError) as error:
+        raise StartFailed(f"sandbox: {keeper.fault() or error}") from None
+    return Running(
+        keeper=keeper.pid,
+        first=first,
+        string=keeper.string,
+        held=held,
+        account=account,
+        env=env,
+        directory=os.path.join(context.work, wanted.working_directory or ""),
+    )
+
+
+def _view(wanted: Sandbox, context: Context, home: str | None, account: GrantedAccount | None) -> View:
+    work = os.path.realpath(context.work)
+    state = os.path.realpath(os.path.dirname(context.locks)) if os.path.basename(context.locks) == "locks" else None
+    own = [(context.secret_files, True), (context.given.get("TASK_RUNNER_PROGRESS"), False)]
+    return View(
+        work=context.work,
+        own=[Mount(source=path, read_only=ro) for path, ro in own if path is not None and os.path.exists(path)],
+        hidden=[state or os.path.dirname(work)],
+        mounts=wanted.mounts,
+        network=wanted.network,
+        home=home if home is not None and home.startswith("/") else None,
+        rootless=os.geteuid() != 0 or (account is not None and account.uid != 0),
+    )
+
+
+def _program(path: str) -> str:
+    for directory in (*path.split(os.pathsep), *os.defpath.split(os.pathsep)):
+        if os.access(candidate := os.path.join(directory, "bwrap"), os.X_OK):
+            return candidate
+    raise StartFailed("sandbox: bubblewrap is not installed (there is no program bwrap)")
+
+
+class _Keeper:
+    """bubblewrap, and the pipes by which we know how far it is."""
+
+    def __init__(self, program: str, words: list[str], account: GrantedAccount | None) -> None:
+        told, tell = os.pipe2(os.O_CLOEXEC)
+        feed, self.string = os.pipe2(os.O_CLOEXEC)
+        self._echo, echo = os.pipe2(os.O_CLOEXEC)
+        self._says, says = os.pipe2(os.O_CLOEXEC)
+        self._told = told
+        us = os.getpid()
+
+        def become() -> NoReturn:
+            _become(us, (feed, echo, says), tell, [program, "--info-fd", str(tell), *words], account)
+
+        self.pid = fork.fork(become)
+        for fd in (tell, feed, echo, says):
+            os.close(fd)
+
+    def hold(self) -> tuple[int, Held]:
+        """A pidfd of the first process inside, and the namespaces, when all is ready. Raises OSError, ValueError."""
+        data = b""
+        while b"}" not in data:
+            piece = os.read(self._told, 4096)
+            if not piece:
+                raise ValueError("bwrap has ended")
+            data += piece
+        inside = int(json.loads(data)["child-pid"])
+        first = os.pidfd_open(inside)
+        os.write(self.string, b"?")
+        poll = select.poll()
+        for fd in (self._echo, first):
+            poll.register(fd, select.POLLIN)
+        # bwrap's own process keeps the pipe open whatever becomes of the one inside
+        if (self._echo, select.POLLIN) not in poll.poll():
+            raise ValueError("bwrap has ended")
+        held = namespaces.hold(inside, _KINDS)  # it has answered since the pidfd was opened, so it is no other
+        for fd in (self._told, self._echo, self._says):
+            os.close(fd)
+        return first, held
+
+    def fault(self) -> str:
+        """End it; returns what it had to say."""
+        os.kill(self.pid, signal.SIGKILL)  # our child, not yet waited for
+        os.waitpid(self.pid, 0)
+        os.set_blocking(self._says, False)
+        try:
+            text = os.read(self._says, _LONGEST)
+        except BlockingIOError:
+            text = b""
+        return " ".join(text.decode(errors="replace").split())
+
+
+def _become(
+    us: int, streams: tuple[int, int, int], tell: int, argv: list[str], account: GrantedAccount | None
+) -> NoReturn:
+    """bubblewrap. All signals stay blocked: a stop is for what runs inside, and who keeps the sandbox outlives it."""
+    try:
+        for number, fd in enumerate(streams):
+            os.dup2(fd, number)
+        # the kernel reaps: `cat` does not wait for what is orphaned inside, nor is it to fill up with zombies
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+        if account is not None:
+            walls.enter(Walls(account=account))
+        fork.die_with(us)
+        os.set_inheritable(tell, True)
+        os.execve(argv[0], [*argv, "--as-pid-1", "--", "/bin/cat"], {"PATH": os.defpath, "LC_ALL": "C"})
+    except (OSError, StartFailed) as error:
+        os.write(2, str(error).encode())
+    finally:
+        os._exit(1)
+
+
+# -- the trial
+
+
+def _trial(account: GrantedAccount | None) -> None:
+    """Run a command in a sandbox. Raises StartFailed."""
+    import tempfile
+
+    from task_runner.machines import wrapper
+
+    with tempfile.TemporaryDirectory() as directory:
+        if account is not None:
+            os.chown(directory, account.uid, account.gid)
+        context = Context(
+            task_id="trial", attempt=1, action_index=0, work=directory, env=dict(os.environ), stdout=1, stderr=2,
+            locks="", walls=Walls(account=account),
+        )  # fmt: skip
+        wanted = ProcessParameters(command=["true"], sandbox=Sandbox())
+        ended = wrapper.carry_out(wanted, context, lambda: make(wanted, context))
+    if ended != 0:
+        raise StartFailed(f"sandbox: true ended with {ended}")
+
+
+def main(arguments: list[str]) -> int:
+    """Returns the exit code; says on standard error what is the matter."""
+    account = None
+    if len(arguments) == 2:
+        uid, gid = map(int, arguments)
+        account = GrantedAccount(uid=uid, gid=gid, groups=[gid], name=str(uid), home="/", shell="")
+    try:
+        _trial(account)
+    except StartFailed as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

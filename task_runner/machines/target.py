@@ -1,0 +1,181 @@
+"""The process whose namespaces a sidecar joins: found, and held so that nothing of it is ever another's.
+
+Whoever looks is root, and what is read of a target is the target's own: it may say anything.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from task_runner.errors import StartFailed
+from task_runner.machines import namespaces
+from task_runner.machines.namespaces import Held
+
+#: in the environment of what sidecars run: it has the target's environment, and is not the target
+SIDECAR = "TASK_RUNNER_SIDECAR"
+#: how many processes an error lists
+_LISTED = 10
+#: bytes of a file that are read: of /proc, or of the target's users
+_LONGEST = 4 << 20
+
+_libc = ctypes.CDLL(None, use_errno=True)
+#: the same on every machine
+_OPENAT2 = ctypes.c_long(437)
+_RESOLVE_NO_MAGICLINKS, _RESOLVE_IN_ROOT = 0x02, 0x10
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Target:
+    """A process, held by descriptors."""
+
+    pid: int
+    held: Held
+    root: int
+    directory: int
+    environment: Mapping[str, str]
+    #: the capabilities that it may have at most
+    bounding: int
+
+
+def hold(pid: int, kinds: list[str]) -> Target:
+    """Raises StartFailed."""
+    try:
+        pidfd = os.pidfd_open(pid)
+    except (OSError, OverflowError):
+        raise StartFailed(f"sidecar: there is no process {pid}") from None
+    try:
+        flags = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+        target = Target(
+            pid=pid,
+            held=namespaces.hold(pid, kinds),
+            root=os.open(f"/proc/{pid}/root", flags),
+            directory=os.open(f"/proc/{pid}/cwd", flags),
+            environment=environment(pid),
+            bounding=_bounding(pid),
+        )
+        if not namespaces.lives(pidfd):
+            raise StartFailed(f"sidecar: process {pid} has ended")
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise StartFailed(f"sidecar: process {pid}: {reason}") from None
+    finally:
+        os.close(pidfd)
+    return target
+
+
+def environment(pid: int) -> dict[str, str]:
+    """Of a process. Raises OSError."""
+    pairs = (each.partition("=") for each in os.fsdecode(_read(f"/proc/{pid}/environ")).split("\0"))
+    return {name: value for name, equals, value in pairs if name and equals}
+
+
+def _bounding(pid: int) -> int:
+    for line in _read(f"/proc/{pid}/status").splitlines():
+        if line.startswith(b"CapBnd:"):
+            return int(line.split()[1], 16)
+    raise ValueError("its capabilities are not known")
+
+
+def _read(path: str) -> bytes:
+    with open(path, "rb", buffering=0) as file:
+        data = b""
+        while len(data) < _LONGEST and (piece := file.read(1 << 16)):
+            data += piece
+    return data
+
+
+# -- by its mark
+
+
+def marked(mark: str) -> int:
+    """The one process that carries a mark and whose parent does not. Raises StartFailed."""
+    parents = dict(_carriers(mark))
+    tops = sorted(pid for pid, parent in parents.items() if parent not in parents)
+    if len(tops) == 1:
+        return tops[0]
+    if not tops:
+        raise StartFailed(f"sidecar: no process carries the mark {mark}")
+    listed = ", ".join(f"{pid} ({_name(pid)})" for pid in tops[:_LISTED])
+    more = f" and {len(tops) - _LISTED} more" if len(tops) > _LISTED else ""
+    raise StartFailed(f"sidecar: several processes carry the mark {mark}: {listed}{more}; name one by pid")
+
+
+def _carriers(mark: str) -> Iterator[tuple[int, int]]:
+    """Pid and parent of each live process with the mark in its environment, but those that sidecars run."""
+    wanted, ours = os.fsencode(mark), f"{SIDECAR}=".encode()
+    for name in os.listdir("/proc"):
+        if not name.isdigit():
+            continue
+        try:
+            words = _read(f"/proc/{name}/environ").split(b"\0")
+            if wanted in words and not any(word.startswith(ours) for word in words):
+                state, parent = _read(f"/proc/{name}/stat").rpartition(b")")[2].split()[:2]
+                if state not in (b"Z", b"X"):
+                    yield int(name), int(parent)
+        except (OSError, ValueError):
+            continue  # it has ended
+
+
+def _name(pid: int) -> str:
+    try:
+        return _read(f"/proc/{pid}/comm").decode(errors="replace").strip()
+    except OSError:
+        return "?"
+
+
+# -- its files, and its users
+
+
+def open_path(path: str, *, root: int | None = None, flags: int = os.O_PATH) -> int:
+    """A file, through no link of /proc that leads elsewhere; beneath ``root``, where that is given. Raises OSError."""
+    how = (ctypes.c_uint64 * 3)(flags | os.O_CLOEXEC, 0, _RESOLVE_NO_MAGICLINKS | (_RESOLVE_IN_ROOT if root else 0))
+    where = ctypes.c_int(-100 if root is None else root)  # AT_FDCWD
+    fd = int(_libc.syscall(_OPENAT2, where, os.fsencode(path), ctypes.byref(how), ctypes.c_size_t(24)))
+    if fd < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), path)
+    return fd
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class User:
+    """Whom a command runs as, by the numbers of the target's own user namespace."""
+
+    uid: int
+    gid: int
+    groups: list[int]
+    #: what the target's /etc/passwd says of it; empty: nothing
+    environment: Mapping[str, str]
+
+
+def user(name: str, root: int) -> User:
+    """A user by name or number, as the files beneath ``root`` have it. Raises StartFailed."""
+    entry = next((line for line in _table(root, "/etc/passwd", 7) if name in (line[0], line[2])), None)
+    if entry is None:
+        if not name.isdecimal() or int(name) >= 2**32 - 1:
+            raise StartFailed(f"sidecar.user: there is no user {name} in the target's /etc/passwd")
+        return User(uid=int(name), gid=int(name), groups=[], environment={})
+    login, uid, gid = entry[0], int(entry[2]), int(entry[3])
+    groups = [int(line[2]) for line in _table(root, "/etc/group", 4) if login in line[3].split(",")]
+    variables = {"USER": login, "LOGNAME": login, "HOME": entry[5] or "/", "SHELL": entry[6] or "/bin/sh"}
+    return User(uid=uid, gid=gid, groups=sorted({gid, *groups}), environment=variables)
+
+
+def _table(root: int, path: str, width: int) -> list[list[str]]:
+    """Lines of fields, of which the third and, of users, the fourth are numbers; none where there is no such file."""
+    try:
+        fd = open_path(path, root=root, flags=os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+    except OSError:
+        return []
+    with open(fd, "rb") as file:
+        text = file.read(_LONGEST).decode(errors="surrogateescape")
+    lines = [line.split(":") for line in text.splitlines()]
+    numbers = (2, 3) if width == 7 else (2,)
+    return [line for line in lines if len(line) == width and all(_is_id(line[index]) for index in numbers)]
+
+
+def _is_id(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and int(text) < 2**32 - 1
