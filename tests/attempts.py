@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import PATIENCE, ROOT, wait_for
+from conftest import PATIENCE, ROOT, is_frozen, wait_for
 
 from task_runner.lib import inputspool, process, signals, statusfile, tree
 from task_runner.lib.taskdir import AttemptDirectory
@@ -144,6 +144,11 @@ def states(status: Status) -> list[str]:
 def is_stopped(pid: int) -> bool:
     seen = process.look(pid)
     return seen is not None and seen.state in "Tt"
+
+
+def is_still(pid: int) -> bool:
+    """Stopped, or frozen."""
+    return is_stopped(pid) or is_frozen(pid)
 
 
 def suspend(pid: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -17,10 +18,11 @@ import httpx
 import pytest
 from engines import busybox_archive, docker_server, make_registry, podman_server  # noqa: F401  fixtures
 from engines_cri import cri_server  # noqa: F401  a fixture
+from logservers import authority, journald, receiver, rsyslog  # noqa: F401  fixtures
 from machinery import bench, machines, make_site, site  # noqa: F401  fixtures
 from nursery import Forked, fork_daemon
 
-from task_runner.lib import lock, process
+from task_runner.lib import cgroups, lock, process
 from task_runner.lib.statedir import StateDirectory
 
 #: how long anything may take on a loaded machine of two cores before a test calls it missing
@@ -51,6 +53,28 @@ def kill_tasks(state: StateDirectory) -> None:
     marks = {f"{process.MARK}={task_id}".encode() for task_id in os.listdir(state.tasks.path)}
     while remains := [each for each in _live() if not marks.isdisjoint(_read(each, "environ").split(b"\0"))]:
         _kill(remains)
+    remove_groups(state)
+
+
+def remove_groups(state: StateDirectory) -> None:
+    """Remove the cgroups of a state directory, with whoever has cleared its environment and hides there."""
+    mounts = cgroups.parse_mounts(Path("/proc/self/mountinfo").read_text())
+    own = cgroups.parse_own(Path("/proc/self/cgroup").read_text())
+    name = cgroups.name_of(state.path)
+    located = {cgroups.locate(mounts, own, controller) for controller in own}
+    for top in (Path(directory, name) for directory in located if directory is not None):
+        if (top / "cgroup.kill").exists():
+            (top / "cgroup.kill").write_text("1")
+        wait_for(lambda top=top: _removed(top), f"{top} is empty")
+
+
+def _removed(top: Path) -> bool:
+    for directory, _below, _files in os.walk(top, topdown=False):
+        try:
+            os.rmdir(directory)
+        except OSError:
+            return False
+    return True
 
 
 def _live() -> Iterator[process.Process]:
@@ -226,13 +250,32 @@ class Daemon:
         assert probe.runner is not None
         return probe.runner.pid
 
+    def stands_still(self, task_id: str) -> bool:
+        """Whether nothing of a task can run: all is frozen, or stopped. One in D waits for the exec of its stopped
+        child (vfork), and cannot move either."""
+        alive = self.alive(task_id)
+        return bool(alive) and all(each.state in "TD" or is_frozen(each.pid) for each in alive)
+
     def alive(self, task_id: str) -> list[process.Process]:
         """What lives of a task, its runner not counted."""
         return process.marked(task_id)
 
 
+def is_frozen(pid: int) -> bool:
+    """Whether a process, with its whole cgroup, cannot run. Its state letter does not say so."""
+    try:
+        own = cgroups.parse_own(Path(f"/proc/{pid}/cgroup").read_text())
+    except OSError:
+        return False
+    directory = cgroups.locate(cgroups.parse_mounts(Path("/proc/self/mountinfo").read_text()), own, "")
+    events = Path(f"{directory}/cgroup.events")
+    return events.exists() and "frozen 1" in events.read_text()
+
+
 def _text(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    if isinstance(value, (bool, dict, list)):
+        return json.dumps(value)
+    return str(value)
 
 
 @pytest.fixture

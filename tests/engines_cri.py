@@ -9,8 +9,6 @@ import pytest
 from engines import DATA, Server, Service, run, serve, wait_until
 from images import busybox
 
-from task_runner.engines.cri import CriEngine
-
 #: what a sandbox keeps its namespaces with; busybox does for that
 PAUSE_IMAGE = "localhost/pause:1"
 
@@ -27,12 +25,17 @@ class CriServer(Server):
     def start(self) -> None:
         self.socket.unlink(missing_ok=True)
         self.service.start()
-        self.service.wait_ready(lambda: self.socket.exists() and "cri" in self.plugins())
+        self.service.wait_ready(lambda: self.asked(CriEngine.describe))
 
-    def plugins(self) -> list[str]:
-        """Which of the plugins that serve clients do so."""
-        rows = [line.split() for line in self.command("plugins", "ls").splitlines()]
-        return [row[1] for row in rows if row and row[0] == "io.containerd.grpc.v1" and row[-1] == "ok"]
+    def asked(self, what: Callable[[CriEngine], Any]) -> Any:
+        """What a new connection answers; none: nothing yet."""
+        engine = CriEngine(str(self.socket))
+        try:
+            return what(engine)
+        except EngineFailed:
+            return None
+        finally:
+            engine.close()
 
     def kill(self) -> None:
         self.service.kill()
@@ -43,9 +46,8 @@ class CriServer(Server):
     def load(self, archive: Path) -> None:
         words = self.command("images", "import", str(archive)).split()
         name = words[words.index("unpacking") + 1]
-        engine = CriEngine(str(self.socket))
-        wait_until(lambda: engine.image_id(name), f"the CRI knows {name}")  # it is told of images, and takes its time
-        engine.close()
+        # the CRI is told of images, and takes its time
+        wait_until(lambda: self.asked(lambda engine: engine.image_id(name)), f"the CRI knows {name}")
 
     def command(self, *arguments: str) -> str:
         return run(["ctr", "--address", str(self.socket), "--namespace", "k8s.io", *arguments], self.service.env)

@@ -463,7 +463,7 @@ def test_a_pause_stops_the_whole_tree_and_a_resume_lets_it_go_on(shared: Daemon)
     assert task["pausedAt"]
     assert len(shared.alive(task_id)) >= 3
     # a process that waits for a disk stops a moment later
-    wait_for(lambda: {each.state for each in shared.alive(task_id)} == {"T"}, "all of it is stopped")
+    wait_for(lambda: shared.stands_still(task_id), "all of it is stopped")
     assert shared.post(f"/v1/tasks/{task_id}/pause").json()["state"] == "paused"
     counted = (directory / "a").read_text(), (directory / "b").read_text()
     shared.post(f"/v1/tasks/{task_id}/resume")

@@ -15,11 +15,11 @@ from typing import Any
 
 import pytest
 from conftest import PATIENCE, wait_for
-from engines import busybox_archive, end_processes  # noqa: F401  a fixture
-from engines_cri import CriServer, cri_server  # noqa: F401  a fixture
+from engines import end_processes
+from engines_cri import CriServer
 from images import BUSYBOX_IMAGE
 
-from task_runner.engines import crilog, crilogdir, filewatch
+from task_runner.engines import crioutput, filewatch, outputfiles
 from task_runner.engines.base import Order
 from task_runner.engines.cri import CriEngine
 from task_runner.errors import EngineFailed
@@ -29,7 +29,7 @@ pytestmark = [pytest.mark.needs("root", "containerd", "runc", "busybox"), pytest
 
 
 @pytest.fixture
-def engine(cri_server: CriServer) -> Iterator[CriEngine]:  # noqa: F811
+def engine(cri_server: CriServer) -> Iterator[CriEngine]:
     engine = CriEngine(str(cri_server.socket))
     yield engine
     engine.close()
@@ -42,11 +42,11 @@ def left(engine: CriEngine) -> Iterator[None]:
     for each in engine.find({}):
         engine.remove(each.id)
     assert engine.find({}) == []
-    assert logs(engine) == []
+    assert kept(engine) == []
 
 
-def logs(engine: CriEngine) -> list[str]:
-    return engine._logs.names()
+def kept(engine: CriEngine) -> list[str]:
+    return engine._outputs.names()
 
 
 def order(*command: str, **more: Any) -> Order:
@@ -79,87 +79,80 @@ def streams(pairs: Iterator[tuple[int, bytes]]) -> tuple[bytes, bytes]:
     return read[1], read[2]
 
 
-# -- the log
+# -- following files
 
 
-def entry(stream: str, tags: str, content: bytes) -> bytes:
-    return f"2026-11-21T16:00:05.483288736Z {stream} {tags} ".encode() + content + b"\n"
+def make_files(directory: Path) -> tuple[Path, Path]:
+    out, err = directory / "stdout", directory / "stderr"
+    out.touch()
+    err.touch()
+    return out, err
 
 
-@pytest.mark.parametrize(
-    ("lines", "said"),
-    [
-        (entry("stdout", "F", b"a b  c"), [(1, b"a b  c\n")]),
-        (entry("stdout", "P", b"a") + entry("stdout", "F", b""), [(1, b"a\n")]),
-        (entry("stderr", "P", b"no newline"), [(2, b"no newline")]),
-        (entry("stdout", "P:x", b"tags") + entry("stdout", "F:P", b" more"), [(1, b"tags more\n")]),
-        (entry("stdout", "F", b"\0\xff\r ") + entry("stderr", "F", b"e"), [(1, b"\0\xff\r \n"), (2, b"e\n")]),
-        (
-            b"torn 2026-11-21T16:00:05Z\n" + entry("stdout", "F", b"x"),
-            [(2, b"torn 2026-11-21T16:00:05Z\n"), (1, b"x\n")],
-        ),
-    ],
-)
-def test_an_entry_of_the_log_is_what_was_written(lines: bytes, said: list[tuple[int, bytes]]) -> None:
-    assert list(crilog.entries(lines)) == said
+def test_output_is_followed_in_the_order_in_which_it_is_written(tmp_path: Path) -> None:
+    out, err = make_files(tmp_path)
+    over = threading.Event()
+    pairs = outputfiles.follow(str(tmp_path), (0, 0), over.is_set, outputfiles.KEEP)
+    said = []
+    with open(out, "ab", buffering=0) as first, open(err, "ab", buffering=0) as second:
+        for number in range(20):
+            (first, second)[number % 3 == 0].write(b"%d." % number)
+            said.append(next(pairs))
+    over.set()
+    assert said == [(2 if number % 3 == 0 else 1, b"%d." % number) for number in range(20)]
+    assert list(pairs) == []
 
 
-def test_a_log_is_followed_wherever_its_lines_are_cut(tmp_path: Path) -> None:
-    path = tmp_path / "log"
-    lines = b"".join(entry("stdout", "F", b"%d" % number) for number in range(300))
+@pytest.mark.parametrize("watches", ["some", "no more"])
+def test_all_output_of_a_fast_writer_is_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, watches: str) -> None:
+    if watches == "no more":
+        monkeypatch.setattr(filewatch._libc, "inotify_init1", lambda _: -1)
+    out, _ = make_files(tmp_path)
+    lines = [b"%d\n" % number for number in range(20_000)]
     over = threading.Event()
 
     def write() -> None:
-        with open(path, "ab", buffering=0) as file:
-            file.writelines(lines[at : at + 37] for at in range(0, len(lines), 37))
-            over.set()
+        with open(out, "ab", buffering=0) as file:
+            file.writelines(lines)
+        over.set()
 
     writer = threading.Thread(target=write)
     writer.start()
-    out, err = streams(crilog.follow(str(path), (0, 0), over.is_set, crilog.KEEP))
+    assert streams(outputfiles.follow(str(tmp_path), (0, 0), over.is_set, outputfiles.KEEP)) == (b"".join(lines), b"")
     writer.join()
-    assert (out, err) == (b"".join(b"%d\n" % number for number in range(300)), b"")
 
 
-def test_what_the_engine_writes_after_the_end_is_read_too(tmp_path: Path) -> None:
-    path = tmp_path / "log"
-    with open(path, "wb", buffering=0) as file:
-        file.write(entry("stdout", "F", b"first"))
-        pairs = crilog.follow(str(path), (0, 0), lambda: True, crilog.KEEP)
-        assert next(pairs) == (1, b"first\n")
-        closing = threading.Timer(0.2, lambda: (file.write(entry("stdout", "P", b"last")), file.close()))
+def test_what_is_written_after_the_end_is_read_too(tmp_path: Path) -> None:
+    out, _ = make_files(tmp_path)
+    with open(out, "wb", buffering=0) as file:
+        file.write(b"first")
+        pairs = outputfiles.follow(str(tmp_path), (0, 0), lambda: True, outputfiles.KEEP)
+        assert next(pairs) == (1, b"first")
+        closing = threading.Timer(0.2, lambda: (file.write(b"last"), file.close()))
         closing.start()
         assert list(pairs) == [(1, b"last")]
         closing.join()
 
 
-def test_a_log_that_has_been_read_is_freed_and_can_be_read_on(tmp_path: Path) -> None:
-    path = tmp_path / "log"
-    lines = [entry("stdout", "F", b"%09d" % number) for number in range(100_000)]
-    path.write_bytes(b"".join(lines) + entry("stderr", "F", b"end"))
-    whole = b"".join(b"%09d\n" % number for number in range(100_000))
-    keep = 1 << 19
-    assert streams(crilog.follow(str(path), (0, 0), lambda: True, keep)) == (whole, b"end\n")
-    assert path.stat().st_blocks * 512 < 4 * keep < path.stat().st_size
+def test_output_that_has_been_read_is_freed_and_can_be_read_on(tmp_path: Path) -> None:
+    out, err = make_files(tmp_path)
+    whole = b"".join(b"%09d\n" % number for number in range(1_000_000))
+    out.write_bytes(whole)
+    err.write_bytes(b"end")
+    keep = 1 << 20
+    assert streams(outputfiles.follow(str(tmp_path), (0, 0), lambda: True, keep)) == (whole, b"end")
+    assert out.stat().st_blocks * 512 < 3 * keep < out.stat().st_size == len(whole)
     have = len(whole) - 12_345
-    assert streams(crilog.follow(str(path), (have, 2), lambda: True, keep)) == (whole[have:], b"d\n")
-    with pytest.raises(EngineFailed, match="bytes of the container's output are not there any more"):
-        list(crilog.follow(str(path), (5, 0), lambda: True, keep))
-
-
-def test_a_file_is_watched_where_the_kernel_has_no_more_watches(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(filewatch._libc, "inotify_init1", lambda _: -1)
-    test_a_log_is_followed_wherever_its_lines_are_cut(tmp_path)
+    assert streams(outputfiles.follow(str(tmp_path), (have, 2), lambda: True, keep)) == (whole[have:], b"d")
+    with pytest.raises(EngineFailed, match="bytes of the container's stdout are not there any more"):
+        list(outputfiles.follow(str(tmp_path), (5, 0), lambda: True, keep))
 
 
 # -- output of real containers
 
 
 def test_output_is_byte_for_byte(engine: CriEngine, tmp_path: Path) -> None:
-    """All but a carriage return before a newline: that, containerd takes away."""
-    out = bytes(range(256)) * 300 + b"x" * 50_000 + b"\n\n\r.\0\xff\n no newline"
+    out = bytes(range(256)) * 3000 + b"x" * 50_000 + b"\n\n\r\n\r.\0\xff\r\n no newline"
     err = b"\xfe\0" * 20_000 + b"\n" + b"e" * 16_384
     (tmp_path / "out").write_bytes(out)
     (tmp_path / "err").write_bytes(err)
@@ -191,14 +184,14 @@ def mount(path: Path) -> list[Mount]:
     return [Mount(source=str(path), target="/in")]
 
 
-def test_the_log_of_a_long_output_does_not_keep_it_all(engine: CriEngine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(crilog, "KEEP", 1 << 20)
+def test_a_long_output_does_not_stay_on_the_disk(engine: CriEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outputfiles, "KEEP", 1 << 18)
     container = begin(engine, shell("seq 1 1000000"))
     out, _ = streams(engine.output(container, (0, 0)))
     assert out == b"".join(b"%d\n" % number for number in range(1, 1_000_001))
-    [name] = logs(engine)
-    log = os.stat(f"{engine._logs.path(name)}/log")
-    assert log.st_blocks * 512 < 8 << 20 < log.st_size
+    [name] = kept(engine)
+    file = os.stat(f"{engine._outputs.path(name)}/stdout")
+    assert file.st_blocks * 512 < 1 << 20 < file.st_size == len(out)
 
 
 # -- a containerd that goes away
@@ -206,7 +199,7 @@ def test_the_log_of_a_long_output_does_not_keep_it_all(engine: CriEngine, monkey
 
 def test_a_container_outlives_its_engine_and_is_found_again(
     cri_server: CriServer,
-    tmp_path: Path,  # noqa: F811
+    tmp_path: Path,
 ) -> None:
     first = CriEngine(str(cri_server.socket))
     what = shell("echo one; until [ -e /in/go ]; do sleep 0.05; done; echo two; exit 5", mounts=mount(tmp_path))
@@ -222,7 +215,7 @@ def test_a_container_outlives_its_engine_and_is_found_again(
     second = CriEngine(str(cri_server.socket))
     assert [each.id for each in second.find(what.labels)] == [container]
     (tmp_path / "go").touch()
-    assert list(second.output(container, (2, 0))) == [(1, b"e\ntwo\n")]
+    assert streams(second.output(container, (2, 0))) == (b"e\ntwo\n", b"")
     assert second.wait(container, PATIENCE).exit_code == 5
     first.close()
     second.close()
@@ -237,7 +230,7 @@ def answer(engine: CriEngine, container: str) -> Any:
 
 def test_what_ended_with_its_shim_while_the_engine_was_away_has_no_exit_code(
     cri_server: CriServer,
-    engine: CriEngine,  # noqa: F811
+    engine: CriEngine,
 ) -> None:
     container = begin(engine, order("sleep", "1000"))
     pid = engine.look(container).pid
@@ -353,7 +346,7 @@ def test_a_container_without_network_is_refused(engine: CriEngine) -> None:
         engine.create(order("true", network="none"))
 
 
-def test_bridge_is_the_network_of_cni(cri_server: CriServer, engine: CriEngine) -> None:  # noqa: F811
+def test_bridge_is_the_network_of_cni(cri_server: CriServer, engine: CriEngine) -> None:
     if not Path("/usr/lib/cni/bridge").exists():
         pytest.skip("needs containernetworking-plugins")
     link = f"tr{uuid.uuid4().hex[:8]}"
@@ -382,7 +375,7 @@ def test_a_container_that_cannot_be_made_leaves_nothing(engine: CriEngine) -> No
     with pytest.raises(EngineFailed, match="no users found"):
         engine.create(order("true", user="nosuch"))
     assert engine.find({}) == []
-    assert logs(engine) == []
+    assert kept(engine) == []
 
 
 def test_a_sandbox_without_its_container_is_found_and_removed(
@@ -395,8 +388,8 @@ def test_a_sandbox_without_its_container_is_found_and_removed(
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(engine._logs, "make", die)
-        patch.setattr(engine, "_remove_sandboxes", lambda _: None)
+        patch.setattr(engine._outputs, "make", die)
+        patch.setattr(engine, "_unmake", lambda *_: None)
         with pytest.raises(Killed):
             engine.create(what)
     [found] = engine.find({"task-runner.daemon": "d"})
@@ -412,30 +405,32 @@ class Killed(BaseException):
     pass
 
 
-def test_the_log_of_a_container_that_somebody_else_removed_is_swept(
+def test_the_output_of_a_container_that_somebody_else_removed_is_swept(
     cri_server: CriServer,
-    engine: CriEngine,  # noqa: F811
+    engine: CriEngine,
 ) -> None:
-    removed, kept = order("true"), order("true")
+    removed, left = order("true"), order("true")
     container = begin(engine, removed)
-    begin(engine, kept)
+    begin(engine, left)
     [sandbox] = [each.pod_sandbox_id for each in engine._engine.containers(None) if each.id == container]
     engine.wait(container, PATIENCE)
     other = CriEngine(str(cri_server.socket))
-    other._logs.remove = lambda _: None  # type: ignore[method-assign]
+    other._outputs.remove = lambda _: None  # type: ignore[method-assign]
     other._remove(sandbox, removed.name)
     other.close()
-    assert sorted(logs(engine)) == sorted([removed.name, kept.name])
+    assert sorted(kept(engine)) == sorted([removed.name, left.name])
     engine.find({})
-    assert logs(engine) == [kept.name]
+    assert kept(engine) == [left.name]
 
 
-def test_everything_lies_below_one_directory_for_each_engine(engine: CriEngine) -> None:
-    container = begin(engine, order("true"))
-    assert Path(engine._logs.path("x")).parent.parent == Path(crilogdir.BASE)
-    assert oct(Path(engine._logs.path("x")).parent.stat().st_mode & 0o777) == "0o700"
+def test_output_lies_below_one_directory_for_each_engine(engine: CriEngine) -> None:
+    what = order("true")
+    container = begin(engine, what)
+    directory = Path(engine._outputs.path(what.name))
+    assert directory.parent.parent == Path(crioutput.BASE)
+    assert oct(directory.stat().st_mode & 0o777) == "0o700"
     engine.remove(container)
-    assert not Path(engine._logs.path("x")).parent.exists()
+    assert not directory.parent.exists()
 
 
 # -- signals, and what is frozen

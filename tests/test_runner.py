@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from attempts import is_still
 from conftest import Daemon, wait_for
 
 from task_runner.lib import lock, process
@@ -55,12 +56,6 @@ def action_pid(daemon: Daemon, task_id: str) -> int:
 
 def seconds(stamp: str) -> float:
     return datetime.datetime.fromisoformat(stamp).timestamp()
-
-
-def stands_still(daemon: Daemon, task_id: str) -> bool:
-    """Whether all are stopped. One in D waits for the exec of its stopped child (vfork), and cannot move either."""
-    states = {each.state for each in daemon.alive(task_id)}
-    return "T" in states and states <= {"T", "D"}
 
 
 def pulse(daemon: Daemon, task_id: str) -> float:
@@ -256,15 +251,15 @@ def test_a_paused_task_stands_still_as_a_whole(daemon: Daemon):
     task_id = daemon.submit("sh", "-c", script, graceSeconds=0.2)
     wait_for(lambda: len(daemon.alive(task_id)) >= 5, "the tree has grown")
     pause(daemon, task_id)
-    wait_for(lambda: stands_still(daemon, task_id), "all of it is stopped: who waits for a disk a moment later")
+    wait_for(lambda: daemon.stands_still(task_id), "all of it is stopped: who waits for a disk a moment later")
     ticks = sum(each.ticks for each in daemon.alive(task_id))
     wait_beats(daemon, task_id)
-    assert stands_still(daemon, task_id)
+    assert daemon.stands_still(task_id)
     assert sum(each.ticks for each in daemon.alive(task_id)) == ticks
     assert daemon.task(task_id)["pausedAt"] is not None
     resume(daemon, task_id)
     daemon.wait_state(task_id, "running")
-    wait_for(lambda: "T" not in {each.state for each in daemon.alive(task_id)}, "everything runs again")
+    wait_for(lambda: not any(is_still(each.pid) for each in daemon.alive(task_id)), "everything runs again")
     daemon.post(f"/v1/tasks/{task_id}/stop")
     assert daemon.wait(task_id)["outcome"] == "cancelled"
 
@@ -305,7 +300,7 @@ def test_what_is_left_of_a_command_killed_while_paused_waits_for_the_resume(daem
     pause(daemon, task_id)
     os.kill(action_pid_of(daemon, task_id), signal.SIGKILL)
     wait_for(lambda: len(daemon.alive(task_id)) == 1, "one is dead")
-    assert stands_still(daemon, task_id)
+    assert daemon.stands_still(task_id)
     resume(daemon, task_id)
     task = daemon.wait(task_id)
     assert (task["outcome"], task["signal"], task["receipt"]["reason"]) == ("failed", "SIGKILL", "leftovers")
@@ -351,7 +346,7 @@ def test_a_pause_survives_a_restart_of_the_daemon(make_daemon):
     daemon.restart()
     task = daemon.wait_state(task_id, "paused")
     assert (task["pausedAt"], task["stalled"]) == (paused_at, None)
-    assert stands_still(daemon, task_id)
+    assert daemon.stands_still(task_id)
     (daemon.state_dir / "tasks" / task_id / "work" / "go").touch()
     resume(daemon, task_id)
     assert daemon.wait(task_id)["exitCode"] == 8

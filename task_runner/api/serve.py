@@ -15,6 +15,7 @@ from task_runner.api import binds
 from task_runner.errors import Refused
 from task_runner.lib.statedir import StateDirectory
 from task_runner.service import settings as settings_module
+from task_runner.service.accounts import switches
 
 DEFAULT_BIND = "127.0.0.1:8000"
 APPLICATION = "task_runner.api.star_app:create_app()"
@@ -28,7 +29,7 @@ def main(*, bind: list[str], state_dir: str | None, auth: str | None, config: st
     addresses = bind or [DEFAULT_BIND]
     if not os.environ.get("LISTEN_FDS"):  # sockets handed over by systemd are checked by the application
         binds.check(addresses, settings)
-    StateDirectory(settings.state_dir).create()
+    StateDirectory(settings.state_dir).create(shared=switches(settings))
     os.environ["TASK_RUNNER_STATE_DIR"] = os.path.abspath(settings.state_dir)
     os.environ["TASK_RUNNER_AUTH"] = settings.auth
     command = [sys.executable, "-m", "gunicorn", "--worker-class", "uvicorn_worker.UvicornWorker"]

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from task_runner import __version__
 from task_runner.cli.check import Result
 from task_runner.client import ApiError, Client, ConnectionFailed, Node
-from task_runner.client.records import Template
+from task_runner.client.records import Means, Template
 from task_runner.errors import TaskRunnerError
 
 UNIT = "task-runner.service"
@@ -51,6 +51,17 @@ def node_results(node: Node) -> Iterator[Result]:
         yield Result("stalled tasks", "warn", str(node["stalled"]), "`task-runner list --stalled` names them")
     if node["draining"]:
         yield Result("drained", "warn", "no task is started", "`task-runner undrain`")
+    yield from limit_results(node.get("limits", []))
+
+
+def limit_results(means: Sequence[Means]) -> Iterator[Result]:
+    """Which limits of tasks are enforced here, by what, and why not the others."""
+    for each in means:
+        note = f" ({each['note']})" if each["note"] else ""
+        if each["by"] is None:
+            yield Result(f"limit {each['limit']}", "info", f"not enforced{note}")
+        else:
+            yield Result(f"limit {each['limit']}", "ok", f"by {each['by']}{note}")
 
 
 def template_results(templates: Sequence[Template]) -> Iterator[Result]:

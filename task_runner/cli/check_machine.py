@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterator
 
 from task_runner.cli.check import Result, attempt
+from task_runner.lib import cgroups
 
 _PR_SET_CHILD_SUBREAPER, _PR_GET_CHILD_SUBREAPER = 36, 37
 #: descriptors and processes that are not there for tasks
@@ -85,18 +86,12 @@ def _limit(pid: int, whose: str, which: int, name: str, *, per_task: int) -> Res
 
 
 def check_cgroup() -> Iterator[Result]:
-    """Whether a cgroup of version 2 is ours to divide. Nothing depends on it yet."""
-    try:
-        with open("/proc/self/cgroup", encoding="utf-8") as file:
-            own = next((line[3:].strip() for line in file if line.startswith("0::")), None)
-    except OSError:
-        own = None
-    path = None if own is None else f"/sys/fs/cgroup{own}".rstrip("/")
-    if path is None or not os.path.exists(f"{path}/cgroup.procs"):
+    """The cgroup of version 2 that this shell is in. What the daemon makes of its own it says itself."""
+    path = cgroups.own_v2()
+    if path is None:
         yield Result("cgroup", "info", "no cgroup v2 here: tasks are stopped by scanning for their processes")
         return
-    delegated = os.access(path, os.W_OK) and os.access(f"{path}/cgroup.subtree_control", os.W_OK)
-    yield Result("cgroup", "info", f"v2, {'delegated' if delegated else 'not delegated (Delegate=yes in the unit)'}")
+    yield Result("cgroup", "info", f"v2, {path}, {'ours to divide' if os.access(path, os.W_OK) else 'not ours'}")
     yield from _process_limit(path)
 
 

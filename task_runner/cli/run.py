@@ -91,9 +91,11 @@ def _require_one(template: str | None, values: tuple[tuple[str, str], ...], with
     """Either a command or a template. Raises UsageError."""
     if template is None and values:
         raise click.UsageError("--parameter needs --template NAME")
-    if (template is None) == (not given["command"]):
-        raise click.UsageError("give either CMD or --template NAME")
-    excluded = [name for name in ("shell", "env", "cwd", "work_dir") if given[name]]
+    if (template is None) == (not given["command"] and given["image"] is None):
+        raise click.UsageError("give either CMD or --template NAME (or --image IMAGE, with or without CMD)")
+    if given["image"] is not None and with_stdin:
+        raise click.UsageError("--stdin: a container's standard input is empty")
+    excluded = [name for name in ("shell", "env", "cwd", "work_dir", "image") if given[name]]
     if template is not None and (excluded or with_stdin):
         name = (excluded or ["stdin"])[0].replace("_", "-")
         raise click.UsageError(f"--{name} is for CMD; what a template runs is said by the template")

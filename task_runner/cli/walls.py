@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from task_runner.cli import forward
 from task_runner.cli.output import clean, duration, size
 from task_runner.cli.values import mebibytes, pair, reading
 from task_runner.client.records import ActionStatus, LimitNote, Task
@@ -63,6 +64,7 @@ OPTIONS = [
     click.option("--user", metavar="USER", help="Run as this user of the server's machine."),
     click.option("--group", metavar="GROUP", help="With this group in place of the user's own."),
     click.option("--umask", metavar="OCTAL", help="Permission bits that new files do not get. [022]"),
+    forward.OPTION,
 ]
 
 
@@ -74,6 +76,7 @@ def terms(given: Mapping[str, Any]) -> dict[str, Any]:
             raise click.UsageError("--require-limits needs --limit NAME=VALUE")
         limits["required"] = True
     wanted = {"limits": limits or None, **{name: given.get(name) for name in ("user", "group", "umask")}}
+    wanted["logging"] = forward.logging(given.get("forward", ()))
     return {field: value for field, value in wanted.items() if value is not None}
 
 

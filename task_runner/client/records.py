@@ -290,6 +290,15 @@ class Storage(TypedDict):
     error: str | None
 
 
+class Means(TypedDict):
+    """How a limit is enforced on this machine."""
+
+    limit: str
+    #: none: it is not
+    by: str | None
+    note: str | None
+
+
 class Node(TypedDict):
     """The daemon in numbers."""
 
@@ -300,6 +309,8 @@ class Node(TypedDict):
     #: what tasks may ask for together, and what of it is not set aside: tasks, cpus, memoryMb, gpus, pools
     capacity: dict[str, Any]
     free: dict[str, Any]
+    #: of every limit that a task may ask for
+    limits: NotRequired[list[Means]]
     draining: bool
     drainedAt: str | None
     empty: bool

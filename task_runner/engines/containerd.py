@@ -27,6 +27,8 @@ _MESSAGES = {
     "Nothing": [],
 }
 _PAUSED = (4, 5)
+#: seconds for an answer
+_PATIENCE = 60.0
 
 
 def _build() -> dict[str, Any]:
@@ -48,6 +50,7 @@ class Tasks:
     def __init__(self, channel: grpc.Channel) -> None:
         self._channel = channel
         self._messages = _build()
+        self._request = self._messages[f"{_PACKAGE}.Request"]
 
     def is_paused(self, container: str) -> bool:
         return self._call("Get", container, answer="Response").process.status in _PAUSED
@@ -63,16 +66,23 @@ class Tasks:
         self._call("Kill", container, signal=signal)
 
     def wait(self, container: str, seconds: float) -> None:
-        """Returns when it has ended. Raises DEADLINE_EXCEEDED after so many seconds."""
-        self._call("Wait", container, timeout=seconds)
+        """Returns when it has ended, or after so many seconds."""
+        # without a deadline for the engine: it says of one that is over that something unknown went wrong
+        waiting = self._method("Wait").future(self._request(container_id=container), metadata=_NAMESPACE)
+        try:
+            waiting.result(timeout=seconds)
+        except grpc.FutureTimeoutError:
+            pass
+        finally:
+            waiting.cancel()
 
-    def _call(
-        self, verb: str, container: str, *, signal: int = 0, answer: str = "Nothing", timeout: float = 60.0
-    ) -> Any:
-        call = self._channel.unary_unary(
+    def _call(self, verb: str, container: str, *, signal: int = 0, answer: str = "Nothing") -> Any:
+        request = self._request(container_id=container, signal=signal)
+        return self._method(verb, answer)(request, metadata=_NAMESPACE, timeout=_PATIENCE)
+
+    def _method(self, verb: str, answer: str = "Nothing") -> Any:
+        return self._channel.unary_unary(
             f"/{_PACKAGE}.Tasks/{verb}",
             request_serializer=lambda request: request.SerializeToString(),
             response_deserializer=self._messages[f"{_PACKAGE}.{answer}"].FromString,
         )
-        request = self._messages[f"{_PACKAGE}.Request"](container_id=container, signal=signal)
-        return call(request, metadata=_NAMESPACE, timeout=timeout)

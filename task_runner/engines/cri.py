@@ -4,9 +4,8 @@ A container of the CRI lives in a sandbox, which holds its namespaces: here each
 and removed together. What the CRI cannot do, containerd does by a service of its own on the same socket: pause, resume,
 signals, and to wait for the end.
 
-What it wrote is in a log that containerd writes and this module reads, in a directory of this module. containerd takes
-the carriage return off the end of a line that ends with one; and what does not end with a newline, it writes when more
-comes, or at the end. When somebody kills containerd, what it had read by then and not yet written is gone.
+It has to run as root, where containerd runs: the output goes past containerd (crioutput.py). Where a kubelet uses the
+same containerd, it removes whatever it has not made itself: give containers of tasks a containerd of their own.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ import os
 import signal as signals
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 # before the library is imported: it would write messages of its own into the output of the task
@@ -25,10 +25,10 @@ os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 import grpc
 from cri_api.v1 import api_pb2 as cri
 
-from task_runner.engines import crilog, criorder, pidslimit
+from task_runner.engines import criorder, outputfiles, pidslimit
 from task_runner.engines.base import Found, Login, Order, Seen, Tell
 from task_runner.engines.criconnection import PATIENCE, Code, Connection, unless
-from task_runner.engines.crilogdir import Logs
+from task_runner.engines.crioutput import Outputs
 from task_runner.errors import EngineFailed
 from task_runner.model.status import LimitNote
 from task_runner.model.walls import TaskLimits
@@ -51,7 +51,7 @@ class CriEngine:
 
     def __init__(self, socket: str) -> None:
         self._engine = Connection(self.name, socket)
-        self._logs = Logs(socket)
+        self._outputs = Outputs(socket)
 
     def describe(self) -> str:
         with self._engine.asking():
@@ -61,9 +61,7 @@ class CriEngine:
     # -- images
 
     def image_id(self, image: str) -> str | None:
-        request = cri.ImageStatusRequest(image=cri.ImageSpec(image=image))
-        with self._engine.asking():
-            return self._engine.images.ImageStatus(request, timeout=PATIENCE).image.id or None
+        return self._engine.image_id(image)
 
     def pull(self, image: str, login: Login | None, tell: Tell) -> str:
         auth = None if login is None else cri.AuthConfig(username=login.username, password=login.password)
@@ -79,7 +77,7 @@ class CriEngine:
                 reference = pulling.result().image_ref
             finally:
                 pulling.cancel()
-        found = self.image_id(reference)
+        found = self._engine.image_id(reference)
         if found is None:
             raise EngineFailed(f"the engine has pulled {image}, and does not have it")
         return found
@@ -87,27 +85,33 @@ class CriEngine:
     # -- containers
 
     def create(self, order: Order) -> str:
-        log_directory = self._logs.path(order.name)
-        sandbox = criorder.sandbox(order, log_directory)
-        config = criorder.container(order, self._logs.NAME)
+        sandbox = criorder.sandbox(order)
+        config = criorder.container(replace(order, command=self._command(order)))
         if order.network != "host":
             self._check_network()
         try:
             with self._engine.asking():
                 request = cri.RunPodSandboxRequest(config=sandbox)
                 made = self._engine.runtime.RunPodSandbox(request, timeout=PATIENCE).pod_sandbox_id
-                self._logs.make(order.name)
+                self._outputs.make(order.name)
                 create = cri.CreateContainerRequest(pod_sandbox_id=made, config=config, sandbox_config=sandbox)
                 return str(self._engine.runtime.CreateContainer(create, timeout=PATIENCE).container_id)
         except BaseException:
             with contextlib.suppress(EngineFailed):
-                self._remove_sandboxes(order)
+                self._unmake(order.name, sandbox.annotations[criorder.MAKING])
             raise
 
-    def _remove_sandboxes(self, order: Order) -> None:
+    def _command(self, order: Order) -> list[str] | None:
+        """What is told as the command. To the CRI, no arguments mean the image's own, unless it is told a command."""
+        if order.command is not None or order.args is None or order.args:
+            return order.command
+        entrypoint: list[str] | None = self._engine.image(order.image).get("Entrypoint")
+        return entrypoint
+
+    def _unmake(self, name: str, making: str) -> None:
         for each in self._engine.sandboxes():
-            if each.metadata.name == order.name and dict(each.labels) == order.labels:
-                self._remove(each.id, order.name)
+            if each.annotations.get(criorder.MAKING) == making:
+                self._remove(each.id, name)
 
     def _check_network(self) -> None:
         """containerd cannot remove a sandbox again that it could not give a network."""
@@ -123,15 +127,22 @@ class CriEngine:
         return criorder.notes(limits, self.name, None if by is None else by.name)
 
     def start(self, container: str) -> None:
+        made = self._engine.status(container)
+        if made is None:
+            raise EngineFailed(f"{self.name} has no container {container}")
+        self._outputs.lead(made.status.metadata.name, container, self._engine.state_directory())
         with self._engine.asking():
             self._engine.runtime.StartContainer(cri.StartContainerRequest(container_id=container), timeout=PATIENCE)
-        status = self._engine.status(container)
-        pids = status and status.status.annotations.get(criorder.PIDS)
-        pid = status and _pid(status)
-        if not pids or not pid:
+        if pids := made.status.annotations.get(criorder.PIDS):
+            self._limit_pids(container, int(pids))
+
+    def _limit_pids(self, container: str, pids: int) -> None:
+        started = self._engine.status(container)
+        pid = started and _pid(started)
+        if not pid:
             return
         try:
-            pidslimit.limit(pid, container, int(pids))
+            pidslimit.limit(pid, container, pids)
         except (FileNotFoundError, ProcessLookupError):
             pass  # it has ended already
         except OSError as error:
@@ -139,9 +150,9 @@ class CriEngine:
             raise EngineFailed(f"its processes cannot be limited: {error}") from error
 
     def find(self, labels: Mapping[str, str]) -> list[Found]:
-        directories = self._logs.names()  # before: one that is seen here has its sandbox by now
+        directories = self._outputs.names()  # before: one that is seen here has its sandbox by now
         sandboxes = self._engine.sandboxes()
-        self._logs.keep(directories, {each.metadata.name for each in sandboxes})
+        self._outputs.keep(directories, {each.metadata.name for each in sandboxes})
         selector = cri.ContainerFilter(label_selector=labels)
         containers = self._engine.containers(selector)
         made = {each.pod_sandbox_id for each in containers}
@@ -183,23 +194,23 @@ class CriEngine:
         found = self._engine.status(container)
         if found is None:
             return iter(())
-        log, keep = found.status.log_path, crilog.KEEP
-        return crilog.follow(log, skip, lambda: self.look(container).state in _ENDED, keep)
+        directory = self._outputs.path(found.status.metadata.name)
+        return outputfiles.follow(directory, skip, lambda: self.look(container).state in _ENDED, outputfiles.KEEP)
 
     def send(self, container: str, signal: str) -> None:
         number = _number(signal)
         if number == signals.SIGKILL:
             self._thaw(container)
-        with self._engine.asking(), unless(*_NOT_RUNNING):
+        with self._unless_ended(container):
             self._engine.tasks.kill(container, number)
 
     def pause(self, container: str) -> None:
-        with self._engine.asking(), unless(*_NOT_RUNNING):
+        with self._unless_ended(container):
             if not self._engine.tasks.is_paused(container):
                 self._engine.tasks.pause(container)
 
     def resume(self, container: str) -> None:
-        with self._engine.asking(), unless(*_NOT_RUNNING):
+        with self._unless_ended(container):
             if self._engine.tasks.is_paused(container):
                 self._engine.tasks.resume(container)
 
@@ -234,12 +245,22 @@ class CriEngine:
     def _used(self, status: Any) -> str | None:
         """The id of the image of a container: some versions name the image by where it came from."""
         reference = str(status.image_id or status.image_ref)
-        return reference if reference.startswith("sha256:") else self.image_id(reference)
+        return reference if reference.startswith("sha256:") else self._engine.image_id(reference)
 
     def _is_paused(self, container: str) -> bool:
         with self._engine.asking(), unless(*_NOT_RUNNING, Code.UNIMPLEMENTED):
             return self._engine.tasks.is_paused(container)
         return False
+
+    @contextlib.contextmanager
+    def _unless_ended(self, container: str) -> Iterator[None]:
+        """What the engine refuses of a container that has ended is as good as done."""
+        try:
+            with self._engine.asking():
+                yield
+        except EngineFailed:
+            if self.look(container).state not in _ENDED:
+                raise
 
     def _thaw(self, container: str) -> None:
         """What is frozen cannot be killed everywhere."""
@@ -249,8 +270,7 @@ class CriEngine:
     def _wait_task(self, container: str, seconds: float) -> bool:
         """Returns once it has ended, or after so many seconds; at once, and False, where that cannot be waited for."""
         with self._engine.asking(), unless(*_NOT_RUNNING, Code.UNIMPLEMENTED):
-            with unless(Code.DEADLINE_EXCEEDED):
-                self._engine.tasks.wait(container, seconds)
+            self._engine.tasks.wait(container, seconds)
             return True
         return False
 
@@ -272,7 +292,7 @@ class CriEngine:
                 if not any(each.id == sandbox for each in self._engine.sandboxes()):
                     break
                 time.sleep(_LOOK)
-        self._logs.remove(name)
+        self._outputs.remove(name)
 
 
 def _done(call: Any, seconds: float) -> bool:

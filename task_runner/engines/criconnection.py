@@ -1,8 +1,9 @@
-"""A connection to an engine of the CRI, and what it says of its containers and sandboxes."""
+"""A connection to an engine of the CRI, and what it says of its images, containers and sandboxes."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,7 +21,8 @@ PATIENCE = 120.0
 _OPTIONS = [
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 1000),
+    ("grpc.max_reconnect_backoff_ms", 500),
+    ("grpc.use_local_subchannel_pool", 1),
     ("grpc.max_receive_message_length", 1 << 26),
     ("grpc.enable_http_proxy", 0),
 ]
@@ -59,6 +61,20 @@ class Connection:
                 return f"{self._name} cannot do that: {error.details()}"
         return str(error.details())
 
+    def image_id(self, image: str) -> str | None:
+        """None: there is no such image here."""
+        return self._image(image).image.id or None
+
+    def image(self, image: str) -> dict[str, Any]:
+        """What an image says of how it is run: "Entrypoint", "Cmd" …"""
+        info = json.loads(self._image(image).info.get("info", "{}"))
+        return dict(info.get("imageSpec", {}).get("config", {}))
+
+    def _image(self, image: str) -> Any:
+        request = cri.ImageStatusRequest(image=cri.ImageSpec(image=image), verbose=True)
+        with self.asking():
+            return self.images.ImageStatus(request, timeout=PATIENCE)
+
     def status(self, container: str) -> Any:
         """None: there is no such container."""
         request = cri.ContainerStatusRequest(container_id=container, verbose=True)
@@ -69,6 +85,15 @@ class Connection:
         with self.asking():
             request = cri.ListContainersRequest(filter=selector)
             return list(self.runtime.ListContainers(request, timeout=PATIENCE).containers)
+
+    def state_directory(self) -> str:
+        """Where containerd's CRI plugin keeps what containers need while they run."""
+        with self.asking():
+            info = self.runtime.Status(cri.StatusRequest(verbose=True), timeout=PATIENCE).info
+        state = str(json.loads(info.get("config", "{}")).get("stateDir", ""))
+        if not state:
+            raise EngineFailed(f"what serves the CRI at {self._socket} is not containerd")
+        return state
 
     def sandboxes(self) -> list[Any]:
         """Those that were made here."""

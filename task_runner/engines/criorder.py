@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 
 from cri_api.v1 import api_pb2 as cri
 
@@ -15,6 +16,8 @@ from task_runner.model.walls import TaskLimits
 NAMESPACE = "task-runner"
 #: how many processes a container may have: the CRI cannot be told, so it is kept for `start`
 PIDS = "task-runner.pids"
+#: tells a sandbox from another one of the same name, whose maker was refused this one
+MAKING = "task-runner.making"
 
 _MB = 2**20
 #: microseconds in which a container may use its processors for their share of it
@@ -24,12 +27,12 @@ _MASKED = ["acpi", "asound", "kcore", "keys", "latency_stats", "timer_list", "ti
 _READ_ONLY = ["bus", "fs", "irq", "sys", "sysrq-trigger"]
 
 
-def sandbox(order: Order, log_directory: str) -> cri.PodSandboxConfig:
+def sandbox(order: Order) -> cri.PodSandboxConfig:
     """The sandbox of a container. Raises EngineFailed where there is no such network."""
     return cri.PodSandboxConfig(
         metadata=cri.PodSandboxMetadata(name=order.name, uid=order.name, namespace=NAMESPACE),
-        log_directory=log_directory,
         labels=order.labels,
+        annotations={MAKING: secrets.token_hex(8)},
         linux=cri.LinuxPodSandboxConfig(
             security_context=cri.LinuxSandboxSecurityContext(
                 namespace_options=_namespaces(order.network), seccomp=_SECCOMP
@@ -38,7 +41,7 @@ def sandbox(order: Order, log_directory: str) -> cri.PodSandboxConfig:
     )
 
 
-def container(order: Order, log_name: str) -> cri.ContainerConfig:
+def container(order: Order) -> cri.ContainerConfig:
     """The container. Raises EngineFailed where what it is to see is not there."""
     limits = order.limits or TaskLimits()
     return cri.ContainerConfig(
@@ -52,7 +55,6 @@ def container(order: Order, log_name: str) -> cri.ContainerConfig:
         devices=[cri.Device(host_path=each, container_path=each, permissions="rwm") for each in order.devices],
         labels=order.labels,
         annotations={} if limits.pids is None else {PIDS: str(limits.pids)},
-        log_path=log_name,
         linux=cri.LinuxContainerConfig(
             resources=_resources(limits),
             security_context=cri.LinuxContainerSecurityContext(

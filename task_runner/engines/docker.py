@@ -25,8 +25,9 @@ from typing import Any
 import docker
 import requests
 from docker import errors
+from urllib3.exceptions import ReadTimeoutError
 
-from task_runner.engines import creation, crilog, locallog
+from task_runner.engines import creation, enginelog, linelog, recordlog
 from task_runner.engines.base import Found, Login, Order, Seen, Tell
 from task_runner.engines.frames import frames, mended, skipping
 from task_runner.engines.layers import Layers
@@ -190,7 +191,7 @@ class DockerEngine:
             if seen.state == "created":
                 time.sleep(min(left, 0.05))  # to the API that is "not running": it would answer at once
             else:
-                with self._asking(), contextlib.suppress(requests.Timeout):
+                with self._asking(), _suppressed_timeout():
                     self._client.post(url, params=params, timeout=(_PATIENCE, max(left, 0.001)))
             seen = self.look(container)
         return seen
@@ -201,8 +202,8 @@ class DockerEngine:
         path = self._log_file(container)
         if path is None:
             return self._asked_for(container, skip)
-        follow = crilog.follow if self._podman else locallog.follow
-        return follow(path, skip, lambda: self.look(container).state in _ENDED)
+        parse = linelog.whole_lines if self._podman else recordlog.whole_records
+        return enginelog.follow(path, parse, skip, lambda: self.look(container).state in _ENDED)
 
     def _log_file(self, container: str) -> str | None:
         """Where the engine keeps what the container writes; None where that is not for us to read."""
@@ -324,6 +325,18 @@ class DockerEngine:
         if isinstance(error, errors.APIError):
             return EngineFailed(str(error.explanation or error))
         return EngineFailed(f"{self.name} does not answer at {self._socket}: {error}")
+
+
+@contextlib.contextmanager
+def _suppressed_timeout() -> Iterator[None]:
+    """Of the head of an answer or of its body, for which the library has different errors."""
+    try:
+        yield
+    except requests.Timeout:
+        pass
+    except requests.ConnectionError as error:
+        if not (error.args and isinstance(error.args[0], ReadTimeoutError)):
+            raise
 
 
 def _found(container: dict[str, Any]) -> Found:

@@ -1,9 +1,8 @@
-"""Waiting for a file that another program writes."""
+"""Waiting for files that another program writes."""
 
 from __future__ import annotations
 
 import ctypes
-import enum
 import fcntl
 import os
 import select
@@ -14,7 +13,7 @@ from types import TracebackType
 from typing import Self
 
 _libc = ctypes.CDLL(None, use_errno=True)
-_IN_MODIFY, _IN_CLOSE_WRITE, _IN_CREATE = 0x2, 0x8, 0x100
+_IN_MODIFY, _IN_CLOSE_WRITE = 0x2, 0x8
 _fallocate = getattr(_libc, "fallocate64", None) or _libc.fallocate
 _fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
 _KEEP_SIZE, _PUNCH_HOLE = 1, 2
@@ -23,27 +22,16 @@ _HEADER = struct.Struct("iIII")
 _POLL = 0.25
 
 
-class Event(enum.Enum):
-    """What happened to a file."""
-
-    CHANGED = "changed"
-    #: somebody who wrote it has closed it
-    CLOSED = "closed"
-
-
 class FileWatch:
-    """Wakes when a file is made, written or closed. Its directory has to exist."""
+    """Wakes when files of one directory are written or closed."""
 
-    def __init__(self, path: str) -> None:
-        directory, name = os.path.split(path)
-        self._name = name.encode()
-        self._path = path
-        self._size = -1
+    def __init__(self, directory: str) -> None:
         self._fd = _libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
-        if self._fd >= 0:
-            mask = _IN_MODIFY | _IN_CLOSE_WRITE | _IN_CREATE
-            if _libc.inotify_add_watch(self._fd, os.fsencode(directory), mask) < 0:
-                self.close()
+        if (
+            self._fd >= 0
+            and _libc.inotify_add_watch(self._fd, os.fsencode(directory), _IN_MODIFY | _IN_CLOSE_WRITE) < 0
+        ):
+            self.close()
 
     def __enter__(self) -> Self:
         return self
@@ -58,39 +46,24 @@ class FileWatch:
             os.close(self._fd)
             self._fd = -1
 
-    def wait(self, seconds: float) -> Event | None:
-        """What has happened since the last call: closed, if that was among it. None after so many seconds or less."""
+    def wait(self, seconds: float) -> list[tuple[str, bool]]:
+        """What has happened since the last call, in order: the names of files, and whether a writer has closed them.
+        Nothing after so many seconds, or sooner."""
         if self._fd < 0:
-            return self._poll(seconds)
+            time.sleep(min(seconds, _POLL))
+            return []
         poll = select.poll()
         poll.register(self._fd, select.POLLIN)
         if not poll.poll(seconds * 1000):
-            return None
-        happened = self._happened()
-        if happened & _IN_CLOSE_WRITE:
-            return Event.CLOSED
-        return Event.CHANGED if happened else None
-
-    def _happened(self) -> int:
-        happened = 0
+            return []
         data = os.read(self._fd, 1 << 16)
+        events = []
         while data:
             _, mask, _, length = _HEADER.unpack_from(data)
             end = _HEADER.size + length
-            if data[_HEADER.size : end].rstrip(b"\0") == self._name:
-                happened |= mask
+            events.append((os.fsdecode(data[_HEADER.size : end].rstrip(b"\0")), bool(mask & _IN_CLOSE_WRITE)))
             data = data[end:]
-        return happened
-
-    def _poll(self, seconds: float) -> Event | None:
-        time.sleep(min(seconds, _POLL))
-        try:
-            size = os.stat(self._path).st_size
-        except FileNotFoundError:
-            size = -1
-        changed = size != self._size
-        self._size = size
-        return Event.CHANGED if changed else None
+        return events
 
 
 def is_written(fd: int) -> bool:

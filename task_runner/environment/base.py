@@ -42,6 +42,8 @@ class Sighting:
     alive: bool = False
     #: it was made impossible before a runner could claim it
     void: bool = False
+    #: that runner is dead, and none is to take up what it had in hand
+    barred: bool = False
     runner: Identity | None = None
     #: the runner is of an earlier boot of this machine
     earlier_boot: bool = False

@@ -10,15 +10,14 @@ from collections.abc import Callable, Mapping, Sequence
 from signal import SIGCONT, SIGKILL
 
 from task_runner.environment.base import Launch, Refusal, Sighting
+from task_runner.environment.groups import Groups
 from task_runner.environment.launching import Launcher, starts_finished
 from task_runner.environment.sweeping import Sweeper
 from task_runner.errors import Damaged
 from task_runner.lib import (
-    cgroups,
     diskuse,
     failpoint,
     forwardorder,
-    group,
     inputspool,
     limits,
     lock,
@@ -28,18 +27,14 @@ from task_runner.lib import (
     statusfile,
     stop,
 )
-from task_runner.lib.cgroups import Places
 from task_runner.lib.clock import SystemClock, boot_id
 from task_runner.lib.doorbell import Doorbell
-from task_runner.lib.group import Group
-from task_runner.lib.grouplimits import LIMITS
 from task_runner.lib.lock import Probe
 from task_runner.lib.portrait import Portrait, portray
 from task_runner.lib.request import encode_request
 from task_runner.lib.statedir import StateDirectory
-from task_runner.lib.taskdir import AttemptDirectory, open_regular, read_control, set_aside, write_control
-from task_runner.model.codec import from_json, to_json
-from task_runner.model.spec import Spec
+from task_runner.lib.taskdir import AttemptDirectory, open_regular, set_aside, write_control
+from task_runner.model.codec import to_json
 from task_runner.model.containerpolicy import ContainerPolicy
 from task_runner.model.machines import CONTAINER
 from task_runner.model.status import Heartbeat, Identity, Receipt, Status
@@ -67,9 +62,7 @@ class MultiprocessEnvironment:
         ``containers``: what they may have of this machine. ``forward_ca``: whom to trust where output is forwarded by
         TLS."""
         self._state = state
-        self._wants_cgroups = cgroups
-        self._places: Places | None = None
-        self._group_means = [Means(limit=each, by=None, note="the setting `cgroups` is off") for each in LIMITS]
+        self._groups = Groups(state, wanted=cgroups)
         self._settings = {
             "bell": state.bell,
             "heartbeatSeconds": heartbeat_seconds,
@@ -93,7 +86,10 @@ class MultiprocessEnvironment:
         self._on_news = on_news
         await starts_finished(self._state)
         await asyncio.to_thread(self._state.tasks.sweep)
-        await asyncio.to_thread(self._open_cgroups)
+        await asyncio.to_thread(self._groups.open)
+        if self._groups.places is not None:
+            self._settings["cgroups"] = to_json(self._groups.places, sparse=True)
+            self._options = json.dumps(self._settings).encode()
         self._bell = Doorbell(self._state.bell)
         self._loop.add_reader(self._bell.fd, self._answer_bell)
         self._launcher = Launcher(self._state, on_refusal, on_outage)
@@ -107,50 +103,7 @@ class MultiprocessEnvironment:
         if self._bell is not None:
             self._loop.remove_reader(self._bell.fd)
             self._bell.close()
-        if self._places is not None:
-            await asyncio.to_thread(cgroups.leave, self._places)
-
-    def _open_cgroups(self) -> None:
-        """Before the launcher starts, which may have to be moved with us."""
-        if not self._wants_cgroups:
-            return
-        self._places = cgroups.find(cgroups.name_of(self._state.path))
-        self._group_means = group.means(self._places)
-        self._options = json.dumps({**self._settings, "cgroups": to_json(self._places, sparse=True)}).encode()
-        for task_id, attempt in group.attempts(self._places):
-            self._examine_group(self._places, task_id, attempt)
-
-    def _examine_group(self, places: Places, task_id: str, attempt: int) -> None:
-        """Take up the group of an attempt that an earlier daemon had started, or remove it. Where the end of the
-        attempt is not known there will be a `clear`, which tells what it has killed."""
-        directory = self._directory(task_id, attempt)
-        found = group.of_attempt(places, task_id, attempt)
-        if found is None:
-            return
-        if lock.probe(directory).held:
-            if places.caveat is not None:
-                self._limit_again(found, directory)
-        elif not found.populated() or self._is_over(directory):
-            stop.kill_group(found)
-            found.remove()
-
-    def _limit_again(self, running: Group, directory: AttemptDirectory) -> None:
-        """Its limits are gone where controllers had to be given back so that this daemon could start."""
-        try:
-            wanted = from_json(Spec, json.loads(read_control(directory.spec))).limits
-        except (OSError, ValueError, RecursionError, Damaged) as error:
-            log.warning("%s: %s; limits of what runs are not set anew", directory.spec, error)
-            return
-        if wanted is not None:
-            running.limit(wanted)
-
-    def _is_over(self, directory: AttemptDirectory) -> bool:
-        """Whether nobody is going to ask what became of an attempt."""
-        try:
-            status = statusfile.read(directory)
-        except (Damaged, OSError):
-            return False
-        return not os.path.isdir(directory.path) if status is None else status.outcome is not None
+        await asyncio.to_thread(self._groups.close)
 
     def _answer_bell(self) -> None:
         assert self._bell is not None
@@ -207,6 +160,7 @@ class MultiprocessEnvironment:
             claimed=probe.claimed or status is not None,
             alive=alive,
             void=probe.void,
+            barred=probe.barred,
             runner=identity,
             earlier_boot=identity is not None and identity.boot_id != boot_id(),
             heartbeat=_latest(probe, status),
@@ -313,7 +267,7 @@ class MultiprocessEnvironment:
     # -- the end
 
     def clear(self, task_id: str, *, rebooted: bool = False) -> Receipt | None:
-        groups = [] if self._places is None else group.left_by(self._places, task_id)
+        groups = self._groups.left_by(task_id)
         receipt = None if rebooted else stop.clear_remains(task_id, SystemClock(), groups)
         for each in groups:
             each.remove()
@@ -349,7 +303,7 @@ class MultiprocessEnvironment:
             found = [runner, *process.descendants(runner.pid)]
         else:
             found = process.marked(task_id)
-        own = None if self._places is None else group.of_attempt(self._places, task_id, attempt)
+        own = self._groups.of(task_id, attempt)
         if own is None:
             return portray(found[:most]), len(found)
         known = {each.pid for each in found}
@@ -357,7 +311,7 @@ class MultiprocessEnvironment:
         return portray(found[:most], frozenset(own.pids()) if own.frozen else frozenset()), len(found)
 
     def means(self) -> list[Means]:
-        return limits.means(self._group_means)
+        return limits.means(self._groups.means)
 
     def known(self) -> list[str]:
         return self._state.tasks.ids()

@@ -110,7 +110,7 @@ def leave(places: Places) -> None:
 
 def release_unit() -> None:
     """Do so for the systemd unit whose ExecStopPost= this process is: systemd has put it into a group of its own."""
-    own = locate(parse_mounts(read("/proc/self/mountinfo")), parse_own(read("/proc/self/cgroup")), "")
+    own = own_v2()
     if own is not None and os.path.basename(own) == ".control":
         release(os.path.dirname(own))
 
@@ -123,6 +123,11 @@ def release(directory: str) -> None:
 
 
 # -- where
+
+
+def own_v2() -> str | None:
+    """The directory of the group of v2 that this process is in; None where that cannot be seen."""
+    return locate(parse_mounts(read("/proc/self/mountinfo")), parse_own(read("/proc/self/cgroup")), "")
 
 
 @dataclass(frozen=True, slots=True)

@@ -94,7 +94,7 @@ def wants_input(action: Action) -> bool:
 
 def may_say(action: Action) -> bool:
     """Whether an action's machine may say how it gets on."""
-    return action.machine not in SILENT
+    return action.machine not in SILENT or action.wrapped
 
 
 def is_remote(action: Action) -> bool:

@@ -16,7 +16,7 @@ import signal
 from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING
 
-from task_runner.lib import tree
+from task_runner.lib import signals, tree
 from task_runner.lib.clock import Clock
 from task_runner.lib.group import Group
 from task_runner.lib.outputlog import OutputLog
@@ -24,12 +24,15 @@ from task_runner.lib.stop import Stop, StopOrder
 
 if TYPE_CHECKING:
     from task_runner.lib.remote import RemoteStop
+    from task_runner.lib.strays import Strays
 
 
 class Family:
     """Who has to end before the action is over."""
 
-    __slots__ = ("main", "ended", "childless", "stop", "group", "remote", "over", "_root", "_clock", "_output")
+    __slots__ = (
+        "main", "ended", "childless", "stop", "group", "remote", "wrapped", "over", "_root", "_clock", "_output",
+    )  # fmt: skip
 
     def __init__(self, root: int, clock: Clock, output: OutputLog) -> None:
         self._root = root
@@ -43,15 +46,17 @@ class Family:
         self.stop: Stop | RemoteStop | None = None
         #: what the first process is for runs elsewhere: it is controlled through that one (lib/remote.py)
         self.remote = False
+        #: the first process is a wrapper, and the command its child (machines/wrapper.py)
+        self.wrapped = False
         #: and has ended
         self.over = False
         #: none: there are no cgroups here
-        self.group: Group | None = None
+        self.group: Group | Strays | None = None
 
     def expect(self) -> None:
         """Another action is about to start."""
         self.main, self.ended, self.childless, self.stop = 0, None, False, None
-        self.remote = self.over = False
+        self.remote = self.over = self.wrapped = False
 
     def follow(self, pid: int) -> None:
         """Another first process has taken the place of one that has ended."""
@@ -98,7 +103,8 @@ class Family:
 
             self.stop = RemoteStop(self, self._root, self._clock, order)
         else:
-            self.stop = Stop(self._root, self._clock, order, self.spared, self.group)
+            wrapper = self.main if self.wrapped else 0
+            self.stop = Stop(self._root, self._clock, order, self.spared, self.group, wrapper)
         self.stop.begin()
 
     def send(self, number: int) -> None:
@@ -107,7 +113,7 @@ class Family:
             from task_runner.lib import remote
 
             number = remote.INSTEAD.get(number, number)
-        os.kill(self.main, number)
+        os.kill(self.main, signals.forwarding(number) if self.wrapped else number)
 
     def freeze(self) -> None:
         """Let none of them run: by the group, and by SIGSTOP who is not in it. What runs elsewhere follows later."""

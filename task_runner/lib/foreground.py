@@ -13,7 +13,7 @@ import sys
 from typing import Any, BinaryIO
 
 from task_runner.errors import TaskRunnerError
-from task_runner.lib import inputspool, lock, secretfiles, signals
+from task_runner.lib import cgroups, inputspool, lock, secretfiles, signals
 from task_runner.lib.equipment import Options, wants_input
 from task_runner.lib.runner import TaskRunner
 from task_runner.lib.taskdir import AttemptDirectory
@@ -49,10 +49,13 @@ def main(argv: list[str]) -> int:
     directory.create()
     forbid_new_privileges()
     signals.install()
-    options = Options(locks=os.path.join(directory.task, "locks"), host_files=("/",))
+    places = cgroups.find(cgroups.name_of(directory.task)) if spec.limits is not None else None
+    options = Options(locks=os.path.join(directory.task, "locks"), host_files=("/",), cgroups=places)
     runner = TaskRunner("cli", spec, directory, options, on_turn=_Terminal(spec, directory))
     runner.claim()
     status = runner.run()
+    if places is not None:
+        cgroups.leave(places)
     if status.error is not None:
         print(status.error, file=sys.stderr)
     return exit_code(status)

@@ -48,6 +48,7 @@ class Datagrams(Target):
         except OSError as error:
             self._disconnect()
             self.failed(error, now)
+            self.look_ahead()
 
     def _send_all(self, to: socket.socket) -> None:
         for _ in range(LINES_AT_ONCE):

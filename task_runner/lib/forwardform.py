@@ -67,20 +67,32 @@ class SyslogForm:
         self._origin = origin
         host = _printable(origin.host)[:_HOST] or "-"
         self._names = f"{host} {tag(logging, origin)} {origin.task_id}"
-        head = self._head("0000-00-00T00:00:00.000000Z", "output", 10**6, 10**9)
-        self.room = longest - len(head) - len(_BOM)
+        self._at = (0.0, b"")
+        self._tails: dict[tuple[str, int | None], bytes] = {}
+        most = len("<191>1 ") + len(stamp(0.0)) + len(self._tail("output", 10**6, 10**9))
+        self.room = longest - most - len(_BOM)
 
     def encode(self, line: Line, time: float) -> bytes:
         log = line.reader.log
-        part = None if line.last and line.part == 1 else line.part
-        head = self._head(stamp(time), log.stream, log.action(line.start), part)
-        message = head + (_BOM if _is_marked(line.text) else b"") + line.text
+        if self._at[0] != time:
+            self._at = (time, stamp(time).encode())  # the same for all lines that came at once
+        priority = self._facility * 8 + severity(log.stream)
+        mark = _BOM if _is_marked(line.text) else b""
+        message = b"<%d>1 %b%b%b%b" % (priority, self._at[1], self._tail_of(line), mark, line.text)
         return b"%d %b" % (len(message), message) if self._counted else message
 
-    def _head(self, at: str, stream: str, action: int | None, part: int | None) -> bytes:
-        priority = self._facility * 8 + severity(stream)
-        data = self._data(stream, action, part)
-        return f"<{priority}>1 {at} {self._names} {stream} [{SD_ID}{data}] ".encode("utf-8", "replace")
+    def _tail_of(self, line: Line) -> bytes:
+        """What of the head follows the time."""
+        log = line.reader.log
+        stream, action = log.stream, log.action(line.start)
+        if not line.last or line.part > 1:
+            return self._tail(stream, action, line.part)
+        if (stream, action) not in self._tails:
+            self._tails[stream, action] = self._tail(stream, action, None)
+        return self._tails[stream, action]
+
+    def _tail(self, stream: str, action: int | None, part: int | None) -> bytes:
+        return f" {self._names} {stream} [{SD_ID}{self._data(stream, action, part)}] ".encode("utf-8", "replace")
 
     def _data(self, stream: str, action: int | None, part: int | None) -> str:
         origin = self._origin

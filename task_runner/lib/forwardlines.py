@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import os
 from bisect import bisect_left, bisect_right
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from task_runner.lib import gaps
 from task_runner.lib.taskdir import open_regular
@@ -129,8 +128,7 @@ class Log:
         return b"", gap[1]
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(NamedTuple):
     """A line, or a part of one that is too long, without its line feed."""
 
     reader: Reader

@@ -96,6 +96,7 @@ class Stream(Target):
                 self.busy = not self._wire and self.look_ahead() is not None
         except OSError as error:
             self._lose(error, now)
+            self.look_ahead()
 
     # -- the connection
 

@@ -32,6 +32,7 @@ from task_runner.lib.equipment import Options
 from task_runner.lib.request import encode_request
 from task_runner.lib.runner import TaskRunner
 from task_runner.lib.taskdir import AttemptDirectory, remove_tree, write_control
+from task_runner.machines import oom
 from task_runner.machines.walls import forbid_new_privileges
 from task_runner.model.codec import from_json
 from task_runner.model.grant import Grant
@@ -57,6 +58,7 @@ def main(argv: list[str]) -> NoReturn:
     fcntl.flock(held, fcntl.LOCK_SH)
     forbid_new_privileges()  # runners and all that they start inherit that
     signals.install()
+    oom.shield()
     daemon = socket.socket(fileno=0)
     _rehearse(os.path.join(os.path.dirname(argv[1]), "tasks"), daemon)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)

@@ -12,7 +12,7 @@ import math
 import os
 import resource
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from task_runner.model.spec import Spec
 from task_runner.model.status import LimitNote
@@ -46,6 +46,8 @@ _EACH_PROCESS = "of each process by itself, without what it shares with others a
 _LEVEL = "as I/O priority {}, which only some disk schedulers (bfq) heed"
 _CORE_PIPE = "this machine hands core files to a program (kernel.core_pattern), which has limits of its own"
 _CAP_SYS_NICE, _CAP_SYS_RESOURCE = 23, 24
+#: characters of a reason; the last status has room for so many
+_LONGEST = 250
 #: what "as many as you like" is here
 _ENDLESS = 2**63 - 1
 
@@ -123,7 +125,7 @@ def plan(
         elif note.by is None and limit == "ioWeight" and freedom.io_levels:
             level = level_of(asked)
             note = LimitNote(limit=limit, asked=asked, by="ioprio", note=_LEVEL.format(level))
-        notes.append(note)
+        notes.append(replace(note, note=note.note and note.note[:_LONGEST]))
     for limit, asked in _asked(limits, _OWN):
         value, note = _rlimit(limit, asked, freedom)
         rlimits.append(value)

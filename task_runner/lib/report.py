@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import resource
 from collections.abc import Callable, Iterable
+from dataclasses import fields
 
 from task_runner.lib import doorbell, signals
 from task_runner.lib.clock import Clock, stamp
@@ -39,6 +40,8 @@ from task_runner.model.status import (
 _ROOM_A_GPU = 8
 #: and a container's note
 _ROOM_A_CONTAINER = 4096
+#: and a limit's
+_ROOM_A_LIMIT = 400
 #: characters of an error that are kept, of as many actions as there is room for; and of all others
 LONG_ERROR, LONG_ERRORS, SHORT_ERROR = 300, 2, 100
 
@@ -166,9 +169,10 @@ class Report:
             for index, action in enumerate((*spec.actions, *spec.cleanup))
         ]
         containers = sum(each.machine not in SILENT for each in self.actions)
-        self.writer = StatusWriter(
-            directory, self.actions, _ROOM_A_GPU * len(gpus) + _ROOM_A_CONTAINER * containers
-        )
+        room = _ROOM_A_GPU * len(gpus) + _ROOM_A_CONTAINER * containers
+        if spec.limits is not None:
+            room += _ROOM_A_LIMIT * len(fields(spec.limits))
+        self.writer = StatusWriter(directory, self.actions, room)
         self.gpus = gpus
         self.state = State.STARTING
         self.index = -1

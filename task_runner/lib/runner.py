@@ -126,6 +126,10 @@ class TaskRunner:
 
     def _equip(self, pid: int) -> None:
         """What is not needed to claim, and only tasks that ask for it have."""
+        if self._family.group is None and any(action.beside for _where, action in self._spec.every_action()):
+            from task_runner.lib.strays import Strays
+
+            self._family.group = Strays(self._equipment.task_id)
         self._equipment.listen(self._family, self._supervision, self._report, self._output, self._clock)
         if (progress := self._equipment.progress) is not None:
             self._report.progress = lambda: progress.newest

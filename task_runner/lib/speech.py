@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from task_runner.lib import process, signals, tree
 from task_runner.lib.clock import Clock
-from task_runner.lib.equipment import Equipment, is_remote
+from task_runner.lib.equipment import Equipment, is_remote, wants_input
 from task_runner.lib.family import Family
 from task_runner.lib.hearing import Ending, Hearing
 from task_runner.lib.outputlog import OutputLog
@@ -51,6 +51,7 @@ class Speech:
         self.hearing.expect()
         self.hearing.container = note.container if take_up else None
         self._following = None
+        self._family.wrapped = action.wrapped
         if not take_up:
             _unlink(self._equipment.keep(index, note.tries))
         if is_remote(action):
@@ -76,10 +77,13 @@ class Speech:
 
     def _start(self, note: ActionNote, index: int, action: Action, *, take_up: bool) -> int:
         context = self._context(note, index, (self._output.stdout, self._output.stderr), take_up=take_up)
+        stdin = pipe.begin() if (pipe := self._equipment.input) is not None and wants_input(action) else None
         try:
-            return registry.start(action, replace(context, say=self.hearing.begin()))
+            return registry.start(action, replace(context, say=self.hearing.begin(), stdin=stdin))
         finally:
             self.hearing.begun()
+            if stdin is not None:
+                os.close(stdin)
 
     def _remove(self, note: ActionNote, index: int, action: Action, notes: int) -> int:
         engine = note.container.engine if note.container is not None else action.parameters.get("engine")

@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from task_runner.errors import Damaged
 from task_runner.lib import signals, tree
@@ -24,10 +25,15 @@ from task_runner.lib.taskdir import AttemptDirectory, read_control
 from task_runner.model.spec import Spec
 from task_runner.model.status import ProcessNote, Receipt
 
+if TYPE_CHECKING:
+    from task_runner.lib.strays import Strays
+
 #: how many processes a receipt lists by name
 LISTED = 20
 #: seconds between two rounds of SIGKILL
 KILL_INTERVAL = 0.02
+#: seconds that a wrapper has to put away what was made for a command that has ended
+WRAP_UP = 5.0
 #: seconds of SIGKILL after which whoever lives cannot be killed
 GIVE_UP = 20.0
 #: scans in a row that must find nobody before the remains of a dead runner are taken for cleared
@@ -67,10 +73,14 @@ class Stop:
     #: pids of children of ``root`` that are no part of the task
     spared: AbstractSet[int] = frozenset()
     #: the task's cgroup; none: it has none
-    group: Group | None = None
+    group: Group | Strays | None = None
+    #: who ends by itself when all others have (machines/wrapper.py); 0: there is none
+    wrapper: int = 0
     requested_at: str = ""
     kill_at: float = 0.0
     _killing_since: float | None = None
+    #: when somebody beside the wrapper was last killed
+    _others_at: float = 0.0
     _signalled: dict[tuple[int, int], ProcessNote] = field(default_factory=dict)
     _killed: dict[tuple[int, int], ProcessNote] = field(default_factory=dict)
 
@@ -105,18 +115,19 @@ class Stop:
         if now < self.kill_at:
             return True
         if self._killing_since is None:
-            self._killing_since = now
-        _note(self._killed, self._kill())
+            self._killing_since = self._others_at = now
+        _note(self._killed, self._kill(now))
         self.kill_at = now + KILL_INTERVAL
         return now - self._killing_since < GIVE_UP
 
-    def _kill(self) -> list[Process]:
-        """SIGKILL all that can be found; returns those it reached."""
-        if self.group is None:
-            return tree.kill(self.root, spared=self.spared)
-        killed = kill_group(self.group)
-        outside = self.spared | {each.pid for each in killed}
-        return [*killed, *tree.kill(self.root, spared=outside)]
+    def _kill(self, now: float) -> list[Process]:
+        """SIGKILL all that can be found; returns those it reached. A wrapper is let see how its command ends."""
+        spared = self.spared | {self.wrapper} if now - self._others_at < WRAP_UP else self.spared
+        killed = kill_group(self.group) if self.group is not None else []
+        killed += tree.kill(self.root, spared=spared | {each.pid for each in killed} if killed else spared)
+        if killed:
+            self._others_at = now
+        return killed
 
     def receipt(self) -> Receipt:
         """What was done, and who is left."""
@@ -139,7 +150,7 @@ def _note(notes: dict[tuple[int, int], ProcessNote], processes: Iterable[Process
     notes.update({(each.pid, each.start_time): each.note for each in processes})
 
 
-def kill_group(group: Group) -> list[Process]:
+def kill_group(group: Group | Strays) -> list[Process]:
     """SIGKILL everybody in a cgroup; returns those that were seen in it."""
     seen = group.members()
     return seen if group.kill() else tree.signal_all(seen, signal.SIGKILL)

@@ -88,9 +88,13 @@ def start_forked(
     With ``masked`` signals for it stay blocked, and the machine unblocks them when it is ready for them. One that is
     not ``walled`` keeps the daemon's user, and is nowhere but where the runner is.
     """
-    runner = os.getpid()
-    if not walled or context.walls is None:
-        return fork.fork(lambda: _become(load, parameters, context, runner, masked, None))
+    runner, around = os.getpid(), context.walls if walled else None
+    if around is None or around.plain:
+
+        def start() -> int:
+            return fork.fork(lambda: _become(load, parameters, context, runner, masked, None))
+
+        return start() if around is None or not around.join else walls.born_inside(around, start)
     return fork.fork_and_hear(lambda tell: _become(load, parameters, context, runner, masked, tell))
 
 
@@ -101,7 +105,7 @@ def _become(
     try:
         kept = [fd for fd in (context.say, tell) if fd is not None]
         fork.leave_runner(runner, stdin=None, stdout=context.stdout, stderr=context.stderr, kept=kept)
-        os.umask(walls.USUAL_UMASK)
+        os.umask(context.walls.umask if context.walls is not None else walls.USUAL_UMASK)
         run = load(parameters, context)
         if tell is not None:
             _enter_walls(context, runner, tell)

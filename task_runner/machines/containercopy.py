@@ -9,7 +9,7 @@ from task_runner.machines.containerengine import PATIENCE, Asker
 from task_runner.machines.containerlog import Log
 
 #: seconds after the end for output that finds no space
-_SPACE = 5.0
+SPACE = 5.0
 _AGAIN = 0.25
 
 
@@ -28,7 +28,7 @@ class Copier:
     def see_out(self) -> str | None:
         """When the container has ended: wait until all is in the log; returns why some of it is not."""
         self._ended.set()
-        self._thread.join(_SPACE)
+        self._thread.join(SPACE)
         if self._thread.is_alive():
             self._log.give_up.set()
             self._thread.join()

@@ -35,7 +35,7 @@ FAILED = 125
 #: seconds of one wait for the end: how often it is looked what the container uses
 _ROUND = 2.0
 #: seconds for an engine to come to what an earlier process had asked of it
-_SETTLE = 20.0
+SETTLE = 20.0
 
 
 class _Lost(Exception):
@@ -150,7 +150,7 @@ class Life:
     def _take_up(self) -> None:
         stage = self._keep.entry.stage
         self._id = self._find()
-        deadline = time.monotonic() + _SETTLE
+        deadline = time.monotonic() + SETTLE
         while self._id is None and stage == "create" and time.monotonic() < deadline:
             time.sleep(0.1)
             self._id = self._find()
@@ -169,7 +169,7 @@ class Life:
 
     def _await_start(self, container: str) -> None:
         """Until it has been started, as the engine had been asked to. Raises _Lost."""
-        deadline = time.monotonic() + _SETTLE
+        deadline = time.monotonic() + SETTLE
         while (seen := self._look()).state == "created":
             if time.monotonic() > deadline:
                 raise _Lost(f"the engine was asked to start container {container[:12]} and has not: it is removed")

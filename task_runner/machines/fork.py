@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection
 from typing import NoReturn
 
 from task_runner.errors import StartFailed
+from task_runner.machines import oom
 
 _libc = ctypes.CDLL(None)
 _PR_SET_PDEATHSIG = 1
@@ -73,6 +74,7 @@ def leave_runner(runner: int, *, stdin: int | None, stdout: int, stderr: int, ke
     /proc shows it with the environment of the launcher, without the task's mark, so nobody would find it.
     """
     die_with(runner)
+    oom.expose()
     os.setsid()
     signal.set_wakeup_fd(-1)
     for number in range(1, signal.NSIG):

@@ -35,14 +35,14 @@ class Held:
 
     def begin(self) -> None:
         """What is started from now on is in the pid namespace. Raises StartFailed."""
-        _join(self.first, "user")
-        _join(self.pid, "pid")
+        join(self.first, "user")
+        join(self.pid, "pid")
 
     def enter(self) -> None:
         """Join all others, for good. Raises StartFailed."""
         for kind in KINDS:
-            _join(self.others.get(kind), kind)
-        _join(self.user, "user")
+            join(self.others.get(kind), kind)
+        join(self.user, "user")
 
 
 def hold(pid: int, kinds: Iterable[str]) -> Held:
@@ -74,7 +74,8 @@ def _same(one: int, other: int) -> bool:
     return os.path.samestat(os.fstat(one), os.fstat(other))
 
 
-def _join(fd: int | None, kind: str) -> None:
+def join(fd: int | None, kind: str) -> None:
+    """Join a namespace, if one is given. Raises StartFailed."""
     if fd is not None and _libc.setns(fd, 0) != 0:
         raise StartFailed(f"cannot join the {kind} namespace: {os.strerror(ctypes.get_errno())}")
 

@@ -14,7 +14,7 @@ import signal
 from typing import Any, NoReturn
 
 from task_runner.errors import Damaged, StartFailed
-from task_runner.machines import fork, walls
+from task_runner.machines import fork, oom, walls
 from task_runner.machines.base import RESTORED, Context
 from task_runner.machines.walls import Walls
 from task_runner.model.codec import from_json
@@ -25,24 +25,25 @@ _NO_WALLS = Walls()
 
 def start(parameters: Any, context: Context) -> int:
     """Start the command in a session of its own; returns its pid. Raises StartFailed."""
-    try:
-        wanted = from_json(ProcessParameters, parameters)
-    except Damaged as error:
-        raise StartFailed(str(error)) from None
+    wanted = read(parameters)
     argv = words(wanted)
     env = {**context.env, **wanted.env}
-    stdin = _stdin(wanted, context)
+    stdin = open_stdin(wanted, context)
     directory = os.path.join(context.work, wanted.working_directory or "")
     try:
-        if wanted.sandbox is not None or wanted.sidecar is not None:
-            from task_runner.machines import wrapper  # as few tasks are
-
-            return wrapper.start(wanted, context, stdin)
         if context.walls is None or context.walls.plain:
             return _spawn(argv, env, stdin, directory, context)
         return _fork(argv, env, stdin, directory, context, context.walls)
     finally:
         os.close(stdin)
+
+
+def read(parameters: Any) -> ProcessParameters:
+    """Raises StartFailed."""
+    try:
+        return from_json(ProcessParameters, parameters)
+    except Damaged as error:
+        raise StartFailed(str(error)) from None
 
 
 def words(wanted: ProcessParameters) -> list[str]:
@@ -75,9 +76,10 @@ def _spawn(argv: list[str], env: dict[str, str], stdin: int, directory: str, con
     ]
 
     def spawn() -> int:
-        return os.posix_spawn(
-            program, argv, env, file_actions=actions, setsid=True, setsigmask=(), setsigdef=RESTORED
-        )
+        with oom.exposed():
+            return os.posix_spawn(
+                program, argv, env, file_actions=actions, setsid=True, setsigmask=(), setsigdef=RESTORED
+            )
 
     mask = os.umask(around.umask)
     try:
@@ -135,7 +137,7 @@ def _find(program: str, path: str) -> str:
     raise StartFailed(f"{program}: no such program in {path}")
 
 
-def _stdin(wanted: ProcessParameters, context: Context) -> int:
+def open_stdin(wanted: ProcessParameters, context: Context) -> int:
     """A descriptor to read from. A text is in memory, not in a pipe, so that nobody has to feed it."""
     if wanted.open_stdin and context.stdin is not None:
         return os.dup(context.stdin)

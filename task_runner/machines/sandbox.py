@@ -4,8 +4,6 @@ bubblewrap tells of a command that it has started itself only a number, in which
 the same. So it starts `cat` as the first process inside, and we join (machines/namespaces.py) and wait ourselves.
 Nothing inside can reach who waits. `cat` answers when the sandbox is ready, and ends with whoever holds its input;
 the kernel then kills all that is left inside.
-
-`python -m task_runner.machines.sandbox [UID GID]` tries whether that works here.
 """
 
 from __future__ import annotations
@@ -14,7 +12,6 @@ import json
 import os
 import select
 import signal
-import sys
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -53,14 +50,15 @@ class Running:
 
     def enter(self) -> None:
         if self.account is not None:  # inside, groups cannot be changed
-            walls.give_pipes(self.account)
+            walls.give_pipes(self.account.uid, self.account.gid)
             os.setgroups(self.account.groups)
             os.setresgid(self.account.gid, self.account.gid, self.account.gid)
         self.held.enter()
         namespaces.own_cgroups()
+        walls.keep_within(0)
         if self.account is not None:
             os.setresuid(self.account.uid, self.account.uid, self.account.uid)
-        walls.renounce()
+        walls.drop_capabilities()
 
     def execute(self, argv: list[str]) -> NoReturn:
         process.execute(argv, self.env)
@@ -195,43 +193,3 @@ def _become(
         os.write(2, str(error).encode())
     finally:
         os._exit(1)
-
-
-# -- the trial
-
-
-def _trial(account: GrantedAccount | None) -> None:
-    """Run a command in a sandbox. Raises StartFailed."""
-    import tempfile
-
-    from task_runner.machines import wrapper
-
-    with tempfile.TemporaryDirectory() as directory:
-        if account is not None:
-            os.chown(directory, account.uid, account.gid)
-        context = Context(
-            task_id="trial", attempt=1, action_index=0, work=directory, env=dict(os.environ), stdout=1, stderr=2,
-            locks="", walls=Walls(account=account),
-        )  # fmt: skip
-        wanted = ProcessParameters(command=["true"], sandbox=Sandbox())
-        ended = wrapper.carry_out(wanted, context, lambda: make(wanted, context))
-    if ended != 0:
-        raise StartFailed(f"sandbox: true ended with {ended}")
-
-
-def main(arguments: list[str]) -> int:
-    """Returns the exit code; says on standard error what is the matter."""
-    account = None
-    if len(arguments) == 2:
-        uid, gid = map(int, arguments)
-        account = GrantedAccount(uid=uid, gid=gid, groups=[gid], name=str(uid), home="/", shell="")
-    try:
-        _trial(account)
-    except StartFailed as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -131,7 +132,8 @@ def _name(pid: int) -> str:
 
 def open_path(path: str, *, root: int | None = None, flags: int = os.O_PATH) -> int:
     """A file, through no link of /proc that leads elsewhere; beneath ``root``, where that is given. Raises OSError."""
-    how = (ctypes.c_uint64 * 3)(flags | os.O_CLOEXEC, 0, _RESOLVE_NO_MAGICLINKS | (_RESOLVE_IN_ROOT if root else 0))
+    resolve = _RESOLVE_NO_MAGICLINKS | (0 if root is None else _RESOLVE_IN_ROOT)
+    how = (ctypes.c_uint64 * 3)(flags | os.O_CLOEXEC, 0, resolve)
     where = ctypes.c_int(-100 if root is None else root)  # AT_FDCWD
     fd = int(_libc.syscall(_OPENAT2, where, os.fsencode(path), ctypes.byref(how), ctypes.c_size_t(24)))
     if fd < 0:
@@ -171,6 +173,8 @@ def _table(root: int, path: str, width: int) -> list[list[str]]:
     except OSError:
         return []
     with open(fd, "rb") as file:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            return []
         text = file.read(_LONGEST).decode(errors="surrogateescape")
     lines = [line.split(":") for line in text.splitlines()]
     numbers = (2, 3) if width == 7 else (2,)

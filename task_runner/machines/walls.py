@@ -35,6 +35,14 @@ _IOPRIO_SET = {
 USUAL_UMASK = 0o022
 
 
+_NAMES = {
+    resource.RLIMIT_NOFILE: "openFiles",
+    resource.RLIMIT_CORE: "coreMb",
+    resource.RLIMIT_FSIZE: "fileMb",
+    resource.RLIMIT_DATA: "memoryMb",
+}
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Walls:
     """Entered by the action's first process; all it starts is inside."""
@@ -141,7 +149,7 @@ def _join(path: str) -> None:
 
 
 def _set_limit(number: int, value: int) -> None:
-    with _telling(f"limit {number} of {value}"):
+    with _telling(_NAMES[number]):
         resource.setrlimit(number, (value, value))
 
 
@@ -160,14 +168,14 @@ def _become(account: GrantedAccount) -> None:
     if _identity() == wanted:
         return
     with _telling(f"user {account.name}"):
-        give_pipes(account)
+        give_pipes(account.uid, account.gid)
         if account.uid != 0:
-            _empty_bounding_set()
+            keep_within(0)
         os.setgroups(account.groups)
         os.setresgid(account.gid, account.gid, account.gid)
         os.setresuid(account.uid, account.uid, account.uid)
         if account.uid != 0:
-            _drop_capabilities()
+            drop_capabilities()
     if _identity() != wanted:
         raise StartFailed(f"user {account.name}: the system has not changed to it")
 
@@ -176,28 +184,23 @@ def _identity() -> tuple[tuple[int, int, int], tuple[int, int, int], set[int]]:
     return os.getresuid(), os.getresgid(), set(os.getgroups())
 
 
-def give_pipes(account: GrantedAccount) -> None:
+def give_pipes(uid: int, gid: int) -> None:
     """Standard streams that are pipes become the user's: else /dev/stdin, /dev/stdout and so on could not be opened."""
     for fd in (0, 1, 2):
         if stat.S_ISFIFO(os.fstat(fd).st_mode):
-            os.fchown(fd, account.uid, account.gid)
+            os.fchown(fd, uid, gid)
 
 
-def renounce() -> None:
-    """Have no capability, and none to be had, whoever we are. Raises OSError."""
-    _empty_bounding_set()
-    _drop_capabilities()
-
-
-def _empty_bounding_set() -> None:
+def keep_within(capabilities: int) -> None:
+    """No program that is started gets any but these capabilities: one bit for each. Raises OSError."""
     number = 0
     while (has := _libc.prctl(_PR_CAPBSET_READ, number, 0, 0, 0)) >= 0:
-        if has:
+        if has and not capabilities >> number & 1:
             _prctl(_PR_CAPBSET_DROP, number)
         number += 1
 
 
-def _drop_capabilities() -> None:
+def drop_capabilities() -> None:
     """Those to be inherited too, which a change of user leaves."""
     header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
     none = (ctypes.c_uint32 * 6)()

@@ -14,11 +14,11 @@ import os
 import signal
 from collections.abc import Callable
 from dataclasses import replace
-from typing import NoReturn, Protocol
+from typing import Any, NoReturn, Protocol
 
 from task_runner.errors import StartFailed
 from task_runner.machines import fork, process, say, walls
-from task_runner.machines.base import Context
+from task_runner.machines.base import RESTORED, Context
 from task_runner.machines.walls import Walls
 from task_runner.model.machines import ProcessParameters
 
@@ -44,10 +44,14 @@ class Place(Protocol):
         """Put away what was made for the command, when it has ended."""
 
 
-def start(wanted: ProcessParameters, context: Context, stdin: int) -> int:
+def start(parameters: Any, context: Context) -> int:
     """Start a wrapper; returns its pid. Raises StartFailed. What fails later is said by the wrapper."""
-    runner = os.getpid()
-    return fork.fork(lambda: _become(wanted, context, stdin, runner))
+    wanted = process.read(parameters)
+    runner, stdin = os.getpid(), process.open_stdin(wanted, context)
+    try:
+        return fork.fork(lambda: _become(wanted, context, stdin, runner))
+    finally:
+        os.close(stdin)
 
 
 def _become(wanted: ProcessParameters, context: Context, stdin: int, runner: int) -> NoReturn:
@@ -55,6 +59,7 @@ def _become(wanted: ProcessParameters, context: Context, stdin: int, runner: int
     try:
         kept = [] if context.say is None else [context.say]
         fork.leave_runner(runner, stdin=stdin, stdout=context.stdout, stderr=context.stderr, kept=kept)
+        signal.signal(signal.SIGPIPE, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_SETMASK, _PASS)
         ended = carry_out(wanted, context, lambda: _place(wanted, context), runner)
         result = {"exitCode": None, "signal": signal.Signals(-ended).name} if ended < 0 else {"exitCode": ended}
@@ -111,6 +116,8 @@ def _start(wanted: ProcessParameters, context: Context, place: Place) -> int:
                 raise StartFailed(f"workingDirectory {place.directory}: {error.strerror}") from None
             walls.close_behind(around)
             fork.die_with_parent()
+            for number in RESTORED:
+                signal.signal(number, signal.SIG_DFL)
             signal.pthread_sigmask(signal.SIG_SETMASK, [])
             place.execute(program)
         except StartFailed as error:

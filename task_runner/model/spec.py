@@ -50,6 +50,19 @@ class Action:
     #: go on with the next action, and let the task succeed, whatever becomes of this one
     continue_on_failure: bool = False
 
+    @property
+    def wrapped(self) -> bool:
+        """Its command runs inside other namespaces, as the child of a wrapper."""
+        return self.beside or self._asks("sandbox")
+
+    @property
+    def beside(self) -> bool:
+        """Its command runs inside another container."""
+        return self._asks("sidecar")
+
+    def _asks(self, name: str) -> bool:
+        return self.machine == "process" and isinstance(self.parameters, dict) and self.parameters.get(name) is not None
+
 
 class OutputMode(enum.Enum):
     """Where a command's two streams go."""

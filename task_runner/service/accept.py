@@ -87,8 +87,8 @@ class Acceptance:
         digest = _digest([spec]) if key is not None else ""
 
         async def accept() -> Task:
-            # of others than plain processes an engine may be asked, and the daemon has others to answer
-            plain = all(action.machine == "process" for _where, action in spec.every_action())
+            # for others than plain processes an engine is asked or a trial made, and the daemon has others to answer
+            plain = all(action.machine == "process" and not action.wrapped for _where, action in spec.every_action())
             admit = functools.partial(self._admitted, spec, "", token)
             admitted = admit() if plain else await asyncio.to_thread(admit)
             task = self._new(secrets.token_hex(8), admitted, _encode(admitted), origin=origin, template=template, token=token)

@@ -2,6 +2,7 @@
 
 Rule 1: an ending is believed only from the runner's own last status.
 Rule 2: `lost` needs a dead runner (its lock is free) and no last status. Nothing else is lost.
+        An action that lives on without its runner (a container) is not lost with it: another runner takes it up.
 Rule 3: `stalled` needs a live runner whose pulse is old by the monotonic clock *and* who is not merely waiting
         for a processor. The wall clock takes no part.
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from task_runner.environment.base import Sighting
+from task_runner.lib.succession import under_way
 from task_runner.model.state import FINAL, State, reachable
 from task_runner.model.status import Heartbeat, Status
 
@@ -48,7 +50,15 @@ class Vanished:
     earlier_boot: bool
 
 
-Verdict = NotStarted | Active | Ended | Vanished
+@dataclass(frozen=True, slots=True)
+class Orphaned:
+    """The runner is gone, and what it had in hand may live on."""
+
+    #: for when nobody is to take it up
+    vanished: Vanished
+
+
+Verdict = NotStarted | Active | Ended | Vanished | Orphaned
 
 
 def classify(
@@ -66,10 +76,11 @@ def classify(
         return Ended(status)
     if reported is None and not sighting.alive and (sighting.void or not sighting.claimed):
         return NotStarted(sighting.void)
-    status = status or reported
+    told, status = status, status or reported
     if sighting.alive:
         return Active(_believable(known, status), status)
-    return Vanished(_evidence(sighting, status), status, sighting.earlier_boot)
+    vanished = Vanished(_evidence(sighting, status), status, sighting.earlier_boot)
+    return vanished if sighting.barred or under_way(told) is None else Orphaned(vanished)
 
 
 def _believable(known: State, status: Status | None) -> State:

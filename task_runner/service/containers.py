@@ -44,7 +44,7 @@ class Containers:
 
     def _check(self, where: str, action: Action) -> Iterator[FieldError]:
         wanted = from_json(ContainerParameters, action.parameters)
-        if (why := self._why_no_engine(wanted.engine)) is not None:
+        if (why := self.why_no_engine(wanted.engine)) is not None:
             field = f"{where}.engine" if wanted.engine is not None else f"{where.rpartition('.')[0]}.machine"
             yield FieldError(field, why)
         allowed = self._policy
@@ -58,7 +58,8 @@ class Containers:
         if (why := allowed.why_not_network(network)) is not None:
             yield FieldError(f"{where}.network", why)
 
-    def _why_no_engine(self, name: str | None) -> str | None:
+    def why_no_engine(self, name: str | None) -> str | None:
+        """Why the engine of this name (None: the first one) cannot be used; None: it can."""
         engines = self._available()
         try:
             chosen = choose(name, engines, self._sockets)

@@ -65,7 +65,7 @@ class Queue:
         self._book = book
         self._environment = environment
         self.limits = limits
-        self._grant = grant or _gpus_alone
+        self.grant = grant or _gpus_alone
         self._call_later = call_later
         #: launched and not over
         self.running: set[str] = set()
@@ -242,7 +242,7 @@ class Queue:
     def _launch(self, task: Task) -> None:
         attempt = task.record.attempt
         try:
-            grant = self._grant(task)
+            grant = self.grant(task)
         except TaskRunnerError as error:
             self.refused(Refusal(task_id=task.id, attempt=attempt, reason=str(error)))
             return

@@ -15,6 +15,7 @@ from typing import Any
 from task_runner.environment.base import Environment
 from task_runner.errors import Conflict, NotFound, StorageFull, Unavailable
 from task_runner.lib.clock import Clock
+from task_runner.model.codec import to_json
 from task_runner.model.spec import Spec
 from task_runner.model.state import State
 from task_runner.service import batch as batch_rows
@@ -32,6 +33,8 @@ from task_runner.service.drain import Drain
 from task_runner.service.events import Hub
 from task_runner.service.forwarding import Forwarding
 from task_runner.service.hostfiles import HostFiles
+from task_runner.service.inside import Inside
+from task_runner.service.leftovers import Leftovers
 from task_runner.service.listing import list_tasks
 from task_runner.service.notify import Notifier
 from task_runner.service.queue import Queue
@@ -87,6 +90,7 @@ class TaskService:
             asyncio.create_task(self.retention.run(), name="retention"),
             asyncio.create_task(self.disk.run(), name="disk"),
             asyncio.create_task(self.notifier.run(), name="notify"),
+            asyncio.create_task(self.leftovers.run(), name="leftovers"),
         ]
 
     def _compose(self, capacity: Capacity) -> None:
@@ -108,6 +112,7 @@ class TaskService:
             self.notifier.check,
             HostFiles(settings.host_files).check,
             self.containers.check,
+            Inside(settings, self.containers.why_no_engine).check,
             accounts.check,
             lambda spec, _token: required.check(spec, self.environment.means()),
             Forwarding(settings.forward_allow, settings.forward_ca).check,
@@ -144,6 +149,7 @@ class TaskService:
         self.templates = Templates(self.book, settings.templates_dir)
         self.drain = Drain(self.book, self.queue)
         self.disk = Disk(self.book, self.environment, self.queue, settings)
+        self.leftovers = Leftovers(self.book, self.environment)
         self.retention = Retention(self.book, settings, self.disk, self._remove)
 
     async def stop_serving(self) -> None:
@@ -291,6 +297,7 @@ class TaskService:
             "drainedAt": self.drain.since,
             "empty": self.drain.empty,
             "outputQuota": {"bytes": self.settings.output_quota_bytes, "used": self.disk.output_bytes},
+            "limits": to_json(self.environment.means()),
             "ready": self.recovered.is_set(),
             "storage": {"ok": self.book.storage_error is None, "error": self.book.storage_error},
             "storeSetAside": self.store.set_aside,

@@ -15,6 +15,7 @@ from task_runner.model.machines import DownloadParameters, ExtractParameters, Pr
 from task_runner.model.spec import Action
 from task_runner.model.terms import Headers
 from task_runner.model.walls import CONTAINER_GIVEN, ContainerParameters, Pull
+from task_runner.service import inside
 from task_runner.service.validate_record import Record
 
 #: what execve takes, less some room
@@ -43,6 +44,7 @@ def _check_process(wanted: ProcessParameters) -> Iterator[Fault]:
         yield "command.0", "the program has no name"
     if wanted.open_stdin and wanted.stdin is not None:
         yield "openStdin", 'cannot stand beside "stdin"; send the text with the first input instead'
+    yield from inside.faults(wanted)
     strings = [*(wanted.command or ()), wanted.shell or "", *wanted.env, *wanted.env.values()]
     if sum(len(string.encode()) + 9 for string in strings) > MAX_ARGUMENTS:
         yield "", "command and env together are longer than the system takes (1.5 MB)"

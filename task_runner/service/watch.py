@@ -19,8 +19,9 @@ from task_runner.model.state import WAITING, Event, Outcome, State, step
 from task_runner.model.status import Status
 from task_runner.service.again import next_attempt
 from task_runner.service.book import Book, Change
-from task_runner.service.classify import Active, Ended, NotStarted, Vanished, classify, stall_reason
+from task_runner.service.classify import Active, Ended, NotStarted, Orphaned, Vanished, classify, stall_reason
 from task_runner.service.queue import Queue
+from task_runner.service.succession import Succession
 from task_runner.service.task import Record, Stall, Task
 
 log = logging.getLogger(__name__)
@@ -38,6 +39,8 @@ class Watch:
         self._book = book
         self._environment = environment
         self._queue = queue
+        self._succession = Succession(environment, book.clock, queue.grant)
+        book.on_final.append(lambda task: self._succession.forget(task.id))
         self._scan_seconds = scan
         self._stalled_after = stalled
         self._news: set[str] = set()
@@ -152,7 +155,14 @@ class Watch:
                 self._not_started(task)
             case Vanished() as vanished:
                 self._bury(task, vanished, sighting)
+            case Orphaned(vanished):
+                if not self._succession.follow(task, sighting.runner) and self._bar(task):
+                    self._bury(task, vanished, sighting)
         return None
+
+    def _bar(self, task: Task) -> bool:
+        """Let no successor come any more, one that is late included."""
+        return self._environment.bar(task.id, task.record.attempt)
 
     def _active(
         self, task: Task, state: State, status: Status | None, sighting: Sighting, idle: bool

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import threading
 
-from task_runner.machines import containerengine, registry
+from task_runner.machines import containercopy, containerengine, containerlife, registry
 from task_runner.machines.base import Context
 from task_runner.model.codec import from_json
 from task_runner.model.containerpolicy import ContainerPolicy
@@ -34,10 +35,14 @@ def main() -> None:
     if "account" in given:
         given["walls"] = Walls(account=from_json(GrantedAccount, given.pop("account")))
     containerengine.PATIENCE = order.get("patience", containerengine.PATIENCE)
+    containerlife.SETTLE = order.get("settle", containerlife.SETTLE)
+    containercopy.SPACE = order.get("space", containercopy.SPACE)
+    if "die_at" in order:
+        given["reach"] = lambda place: os.kill(os.getpid(), signal.SIGKILL) if place == order["die_at"] else None
     stdout = _open(order["stdout"])
     stderr = stdout if order["stderr"] == order["stdout"] else _open(order["stderr"])
     hear, say = os.pipe2(os.O_CLOEXEC)
-    context = Context(action_index=0, env=dict(os.environ), stdout=stdout, stderr=stderr, locks="/tmp", say=say, **given)
+    context = Context(action_index=0, stdout=stdout, stderr=stderr, locks="/tmp", say=say, **given)
     pid = registry.start(Action(machine="container", parameters=order["parameters"]), context)
     os.close(say)
     print(pid, flush=True)

@@ -1,0 +1,284 @@
+"""Containers outlive whatever dies around them: daemon, runner, the machine's process, the engine, its monitor.
+
+Real Podman. Every container leaves a trace of its start in the task's working directory, so "started once" is seen.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from conftest import Daemon, wait_for
+from engines import PodmanServer
+from images import BUSYBOX_IMAGE
+
+from task_runner.lib import lock, process
+
+pytestmark = [pytest.mark.needs("root", "podman", "runc")]
+
+#: leaves a trace, writes until it is told to end, and then ends with 7
+WRITES = """
+echo start >> /work/trace; n=0
+while [ ! -e /work/go ]; do n=$((n+1)); echo line $n; sleep 0.05; done
+echo last; exit 7
+"""
+
+
+def container(script: str, **more: object) -> dict:
+    return {"machine": "container", "parameters": {"image": BUSYBOX_IMAGE, "command": ["sh", "-c", script], **more}}
+
+
+@pytest.fixture
+def boat(make_daemon: Callable[..., Daemon], podman_server: PodmanServer) -> Iterator[Daemon]:
+    """A daemon that has Podman. Nothing of its tasks is left there at the end of a test."""
+    daemon = make_daemon(engines=podman_server.sockets, container_networks=["host", "none"]).start()
+    yield daemon
+    wait_for(lambda: not left(podman_server, daemon), "no container is left")
+
+
+def left(server: PodmanServer, daemon: Daemon) -> list[str]:
+    label = f"label=task-runner.daemon={os.path.realpath(daemon.state_dir)}"
+    return server.command("ps", "--all", "--quiet", "--no-trunc", "--filter", label).split()
+
+
+def work(daemon: Daemon, task_id: str) -> Path:
+    return daemon.state_dir / "tasks" / task_id / "work"
+
+
+def begun(daemon: Daemon, *, script: str = WRITES, **more: object) -> str:
+    """A task whose container has written a few lines; returns its id."""
+    task_id = daemon.submit(**{"actions": [container(script)], **more})
+    wait_for(lambda: b"line 3\n" in daemon.output(task_id), "it has written")
+    daemon.wait_state(task_id, "running")
+    return task_id
+
+
+def go(daemon: Daemon, task_id: str) -> None:
+    (work(daemon, task_id) / "go").touch()
+
+
+def check_once_in_order(daemon: Daemon, task_id: str, before: int = 0) -> None:
+    """It was started once, and every line it wrote is there once, in order."""
+    assert (work(daemon, task_id) / "trace").read_text() == "start\n"
+    lines = daemon.output(task_id).decode().splitlines()
+    assert lines == [*(f"line {n}" for n in range(1, len(lines))), "last"]
+    assert len(lines) > before
+
+
+def check_true_ending(daemon: Daemon, task_id: str) -> dict:
+    before = daemon.output(task_id).count(b"\n")
+    wait_for(lambda: daemon.output(task_id).count(b"\n") > before, "it goes on writing")
+    go(daemon, task_id)
+    task = daemon.wait(task_id)
+    assert (task["state"], task["outcome"], task["exitCode"], task["attempt"]) == ("exited", "failed", 7, 1)
+    assert task["actions"][0]["tries"] == 1
+    check_once_in_order(daemon, task_id, before)
+    return task
+
+
+def runner_of(daemon: Daemon, task_id: str) -> process.Process:
+    seen = process.look(daemon.runner_pid(task_id))
+    assert seen is not None
+    return seen
+
+
+def machine_of(daemon: Daemon, task_id: str) -> process.Process:
+    """The process that follows the container: the runner's only child."""
+    found = wait_for(lambda: process.descendants(daemon.runner_pid(task_id)), "the runner has a child")
+    return found[0]
+
+
+def kill(victim: process.Process) -> None:
+    assert process.send(victim, signal.SIGKILL)
+
+
+def test_a_container_outlives_the_daemon(boat):
+    task_id = begun(boat)
+    boat.kill()
+    boat.start()
+    assert boat.wait_state(task_id, "running")
+    check_true_ending(boat, task_id)
+
+
+def test_another_process_takes_it_up_when_the_machines_is_killed(boat):
+    task_id = begun(boat)
+    runner = boat.runner_pid(task_id)
+    for _ in range(2):
+        victim = machine_of(boat, task_id)
+        kill(victim)
+        wait_for(lambda: (now := process.descendants(runner)) and now[0].pid != victim.pid, "another follows it")
+    check_true_ending(boat, task_id)
+    assert boat.runner_pid(task_id) == runner
+
+
+def test_another_runner_takes_it_up_when_its_own_is_killed(boat):
+    task_id = begun(boat)
+    started_at, first = boat.task(task_id)["startedAt"], boat.runner_pid(task_id)
+    kill(runner_of(boat, task_id))
+    wait_for(lambda: boat.runner_pid(task_id) != first, "it has another runner")
+    task = check_true_ending(boat, task_id)
+    assert task["startedAt"] == started_at
+
+
+def test_all_dead_at_once_and_started_again(boat, podman_server):
+    task_id = begun(boat)
+    boat.kill()
+    podman_server.kill()
+    kill(runner_of(boat, task_id))
+    boat.start()
+    podman_server.start()
+    check_true_ending(boat, task_id)
+
+
+def test_a_container_outlives_the_engines_service(boat, podman_server):
+    task_id = begun(boat)
+    podman_server.kill()
+    podman_server.start()
+    check_true_ending(boat, task_id)
+
+
+def test_a_container_that_ended_while_everybody_was_dead_has_its_true_ending(boat):
+    task_id = begun(boat)
+    boat.kill()
+    kill(runner_of(boat, task_id))
+    go(boat, task_id)
+    wait_for(lambda: not boat.alive(task_id), "the container has ended")
+    boat.start()
+    task = boat.wait(task_id)
+    assert (task["outcome"], task["exitCode"]) == ("failed", 7)
+    check_once_in_order(boat, task_id)
+
+
+def monitor_of(pid: int) -> process.Process:
+    """Podman's conmon, which alone learns how the container ended."""
+    seen = process.look(pid)
+    while seen is not None and seen.command != "conmon":
+        seen = process.look(seen.ppid)
+    assert seen is not None
+    return seen
+
+
+def test_a_container_whose_monitor_was_killed_is_lost_and_gone(boat, podman_server):
+    task_id = begun(boat)
+    main = boat.alive(task_id)[0]
+    kill(monitor_of(main.pid))
+    go(boat, task_id)
+    task = boat.wait(task_id)
+    assert (task["state"], task["outcome"], task["exitCode"]) == ("lost", "lost", None)
+    assert task["error"].startswith("how it ended is not known: ")
+    assert (work(boat, task_id) / "trace").read_text() == "start\n"
+    assert boat.alive(task_id) == []
+
+
+def test_a_container_that_the_engine_does_not_know_any_more_is_lost(boat, podman_server):
+    task_id = begun(boat)
+    boat.kill()
+    kill(runner_of(boat, task_id))
+    podman_server.command("rm", "--force", *left(podman_server, boat))
+    boat.start()
+    task = boat.wait(task_id)
+    assert (task["state"], task["outcome"]) == ("lost", "lost")
+    assert "podman has no container" in task["error"]
+
+
+def test_the_actions_after_it_go_on_with_the_next_runner(boat):
+    step = {"machine": "process", "parameters": {"shell": "echo after >> after; exit 3"}}
+    tidy = {"machine": "process", "parameters": {"shell": "echo tidied >> tidied"}}
+    first = {"machine": "process", "parameters": {"shell": "echo before"}}
+    actions = [first, {**container(WRITES), "continueOnFailure": True}, step]
+    task_id = begun(boat, actions=actions, cleanup=[tidy])
+    kill(runner_of(boat, task_id))
+    go(boat, task_id)
+    task = boat.wait(task_id)
+    assert (task["outcome"], task["exitCode"]) == ("failed", 3)
+    assert [each["exitCode"] for each in task["actions"]] == [0, 7, 3, 0]
+    assert (work(boat, task_id) / "after").read_text() == "after\n"
+    assert (work(boat, task_id) / "tidied").read_text() == "tidied\n"
+    lines = boat.output(task_id).decode().splitlines()
+    assert lines == ["before", *(f"line {n}" for n in range(1, len(lines) - 1)), "last"]
+
+
+def test_a_stop_reaches_it_through_the_next_runner(boat):
+    script = f"trap 'echo polite; exit 5' TERM; {WRITES}"
+    task_id = begun(boat, script=script)
+    boat.kill()
+    kill(runner_of(boat, task_id))
+    boat.start()
+    boat.post(f"/v1/tasks/{task_id}/stop")
+    task = boat.wait(task_id)
+    assert (task["outcome"], task["exitCode"]) == ("cancelled", 5)
+    assert task["receipt"]["reason"] == "stop"
+    assert boat.output(task_id).endswith(b"polite\n")
+
+
+def test_a_time_limit_goes_on_through_the_death_of_a_runner(boat):
+    task_id = begun(boat, timeoutSeconds=3, graceSeconds=1)
+    boat.kill()
+    kill(runner_of(boat, task_id))
+    boat.start()
+    task = boat.wait(task_id)
+    assert (task["outcome"], task["receipt"]["reason"]) == ("timed_out", "timeout")
+    assert task["receipt"]["container"]
+    assert boat.alive(task_id) == []
+
+
+def test_a_paused_container_stays_paused_through_the_death_of_its_runner(boat):
+    task_id = begun(boat)
+    boat.post(f"/v1/tasks/{task_id}/pause")
+    boat.wait_state(task_id, "paused")
+    first = boat.runner_pid(task_id)
+    kill(runner_of(boat, task_id))
+    wait_for(lambda: boat.runner_pid(task_id) != first, "it has another runner")
+    assert boat.task(task_id)["state"] == "paused"
+    written = boat.output(task_id)
+    boat.post(f"/v1/tasks/{task_id}/resume")
+    boat.wait_state(task_id, "running")
+    wait_for(lambda: boat.output(task_id) != written, "it goes on")
+    check_true_ending(boat, task_id)
+
+
+def test_secrets_are_given_again(make_daemon, podman_server, tmp_path):
+    (tmp_path / "secrets").mkdir(mode=0o700)
+    (tmp_path / "secrets/word").write_text("open-sesame")
+    os.chmod(tmp_path / "secrets/word", 0o600)
+    daemon = make_daemon(
+        engines=podman_server.sockets, container_networks=["host"], secrets_dir=str(tmp_path / "secrets")
+    ).start()
+    tell = {"machine": "process", "parameters": {"shell": "echo $WORD > told; exit 0"}}
+    first = {**container(f"echo $WORD; {WRITES}"), "continueOnFailure": True}
+    task_id = begun(daemon, actions=[first, tell], secrets=[{"name": "word", "env": "WORD"}], maskSecrets=True)
+    kill(runner_of(daemon, task_id))
+    go(daemon, task_id)
+    assert daemon.wait(task_id)["outcome"] == "succeeded"
+    assert (work(daemon, task_id) / "told").read_text() == "open-sesame\n"
+    assert b"open-sesame" not in daemon.output(task_id)
+    assert daemon.output(task_id).count(b"line 1\n") == 1
+
+
+def test_stop_means_stopped_when_the_engine_does_not_answer(boat, podman_server):
+    task_id = begun(boat, graceSeconds=0.5)
+    os.kill(podman_server.service.pid, signal.SIGSTOP)
+    try:
+        boat.post(f"/v1/tasks/{task_id}/stop")
+        task = boat.wait(task_id)
+    finally:
+        os.kill(podman_server.service.pid, signal.SIGCONT)
+    assert task["outcome"] == "cancelled"
+    assert "could not be removed" in task["receipt"]["container"]
+    assert (task["receipt"]["survivors"], boat.alive(task_id)) == ([], [])
+    assert task["actions"][0]["container"]["left"] is True
+
+
+def test_what_an_earlier_daemon_left_is_removed_at_the_next_start(boat, podman_server):
+    task_id = begun(boat)
+    boat.kill()
+    kill(runner_of(boat, task_id))
+    lock.bar(boat.state.tasks.attempt(task_id, 1))  # as a daemon does that gives up, and dies before it clears
+    boat.start()
+    task = boat.wait(task_id)
+    assert (task["state"], task["outcome"]) == ("lost", "lost")
+    wait_for(lambda: not left(podman_server, boat), "the container is removed")
+    assert boat.alive(task_id) == []

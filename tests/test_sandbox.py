@@ -1,0 +1,273 @@
+"""Commands in a sandbox, by the real bubblewrap: what they see, how they end, and that nothing is left of it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import ROOT, Daemon, wait_for
+
+from task_runner.api.gate import BYTES
+from task_runner.errors import StartFailed
+from task_runner.lib import process
+from task_runner.machines.sandboxview import View, arguments
+from task_runner.model.walls import Mount
+
+pytestmark = pytest.mark.needs("bwrap")
+SETTINGS: dict[str, Any] = {}
+
+
+def sandboxed(daemon: Daemon, shell: str, sandbox: dict[str, Any] | None = None, **more: Any) -> str:
+    parameters = {"shell": shell, "sandbox": sandbox or {}, **more.pop("parameters", {})}
+    return daemon.submit(actions=[{"machine": "process", "parameters": parameters}], **more)
+
+
+def ended(daemon: Daemon, shell: str, sandbox: dict[str, Any] | None = None, **more: Any) -> tuple[dict[str, Any], str]:
+    task_id = sandboxed(daemon, shell, sandbox, **more)
+    return daemon.wait(task_id), daemon.output(task_id).decode()
+
+
+def wait_output(daemon: Daemon, task_id: str, text: bytes) -> None:
+    wait_for(lambda: text in daemon.output(task_id), f"{text!r} in the output")
+
+
+# -- what it sees
+
+
+def test_the_system_is_there_to_read_and_not_to_write(shared: Daemon):
+    task, output = ended(shared, "ls /usr/bin/env /etc/passwd && ! touch /usr/x /etc/x /x /bin/x 2>&1; id -u")
+    assert task["outcome"] == "succeeded", output
+    assert output.count("Read-only file system") == 4
+    assert output.splitlines()[-1] == str(os.geteuid())
+
+
+def test_tmp_and_the_home_directory_are_its_own_and_empty(shared: Daemon, tmp_path: Path):
+    (tmp_path / "visible-outside").touch()
+    task, output = ended(shared, f"ls -A /tmp | grep -v {shared.state_dir.parts[2]}; ls -A ~; touch /tmp/mine ~/mine /var/tmp/x; ls {tmp_path}")
+    assert task["outcome"] == "failed"
+    assert "visible-outside" not in output
+    assert "mine" not in output
+    assert not Path("/tmp/mine").exists()
+
+
+def test_work_is_at_its_own_path_and_stays(shared: Daemon):
+    task_id = sandboxed(shared, "pwd; echo kept > file; mkdir d; cd d; pwd", parameters={})
+    assert shared.wait(task_id)["outcome"] == "succeeded"
+    work = shared.state.tasks.attempt(task_id, 1).work
+    assert shared.output(task_id).decode().splitlines() == [work, f"{work}/d"]
+    assert Path(work, "file").read_text() == "kept\n"
+
+
+def test_control_files_are_not_there(shared: Daemon):
+    state = shared.state_dir
+    task, output = ended(shared, f"find {state} -mindepth 1 | sort; cat {state}/token ../status.json ../lock; kill -0 $PPID")
+    names = [line for line in output.splitlines() if line.startswith(str(state))]
+    assert names == [f"{state}/tasks", f"{state}/tasks/{task['taskId']}", f"{state}/tasks/{task['taskId']}/work"]
+    assert output.count("No such file") == 3
+
+
+def test_control_files_are_hidden_where_a_mount_contains_them(shared: Daemon):
+    state = shared.state_dir
+    mounts = [{"source": str(state.parent), "target": "/mnt/above"}]
+    task, output = ended(shared, f"ls -A /mnt/above/{state.name}; ls /mnt/above; echo x > /mnt/above/{state.name}/token", {"mounts": mounts})
+    assert output.splitlines()[0] == state.name or state.name in output, output
+    assert "token" not in output.replace("/token", "")
+    assert (state / "token").read_text() != "x\n"
+
+
+def test_it_sees_its_own_processes_alone(shared: Daemon):
+    task, output = ended(shared, "ls /proc | grep -c '^[0-9]'; cat /proc/1/comm")
+    assert output.split()[1] == "cat"
+    assert int(output.split()[0]) <= 5
+
+
+def test_it_reaches_no_network_unless_asked(shared: Daemon):
+    _task, alone = ended(shared, "cat /proc/net/dev | grep -c :")
+    assert alone.strip() == "1"
+    _task, both = ended(shared, "readlink /proc/self/ns/net", {"network": True})
+    assert both.strip() == os.readlink("/proc/self/ns/net")
+
+
+def test_it_has_no_capabilities_and_gets_none(shared: Daemon):
+    _task, output = ended(shared, "grep -E '^(Cap|NoNew)' /proc/self/status")
+    values = dict(line.split(":\t") for line in output.splitlines())
+    assert values.pop("NoNewPrivs") == "1"
+    assert set(values.values()) == {"0" * 16}
+
+
+def test_mounts_are_shown_where_asked(shared: Daemon, tmp_path: Path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a/file").write_text("content")
+    mounts = [
+        {"source": str(tmp_path / "a"), "target": "/data/a"},
+        {"source": str(tmp_path / "a"), "target": "/data/b", "readOnly": True},
+        {"source": str(tmp_path / "a/file")},
+    ]
+    task, output = ended(shared, f"cat /data/b/file {tmp_path}/a/file; touch /data/a/new; touch /data/b/other", {"mounts": mounts})
+    assert output.startswith("contentcontent")
+    assert "Read-only" in output
+    assert sorted(os.listdir(tmp_path / "a")) == ["file", "new"]
+    assert task["outcome"] == "failed"
+
+
+def test_a_mount_that_is_not_there_is_named(shared: Daemon):
+    task, _output = ended(shared, "true", {"mounts": [{"source": "/no/such/place"}]})
+    assert (task["outcome"], task["exitCode"]) == ("failed", None)
+    assert task["error"] == "sandbox.mounts.0.source /no/such/place: No such file or directory"
+
+
+def test_a_mount_within_the_state_directory_is_refused(shared: Daemon):
+    task, _output = ended(shared, "true", {"mounts": [{"source": str(shared.state_dir / "tasks")}]})
+    assert task["outcome"] == "failed"
+    assert "lies in the state directory" in task["error"]
+
+
+def test_what_bubblewrap_cannot_do_is_told(shared: Daemon, tmp_path: Path):
+    task, _output = ended(shared, "true", {"mounts": [{"source": str(tmp_path), "target": "/usr/no/such"}]})
+    assert task["outcome"] == "failed"
+    assert "/usr/no" in task["error"]
+    assert "Read-only file system" in task["error"]
+
+
+def test_programs_are_found_by_the_path_inside(shared: Daemon):
+    task_id = shared.submit(actions=[{"machine": "process", "parameters": {"command": ["no-such-program"], "sandbox": {}}}])
+    assert "no-such-program" in shared.wait(task_id)["error"]
+
+
+# -- how it ends
+
+
+@pytest.mark.parametrize("code", [0, 3, 130, 137, 143, 255])
+def test_an_exit_code_is_told_as_one(shared: Daemon, code: int):
+    task, _output = ended(shared, f"exit {code}")
+    assert (task["exitCode"], task["signal"]) == (code, None)
+
+
+@pytest.mark.parametrize("name", ["TERM", "KILL", "SEGV", "INT"])
+def test_a_signal_is_told_as_one(shared: Daemon, name: str):
+    task, _output = ended(shared, f"kill -{name} $$; sleep 60")
+    assert (task["exitCode"], task["signal"]) == (None, f"SIG{name}")
+
+
+def test_killing_everybody_inside_does_not_hide_the_end(shared: Daemon):
+    task, output = ended(shared, "sleep 600 & kill -9 -1; wait; echo still here; exit 7")
+    assert (task["exitCode"], output) == (7, "still here\n")
+
+
+def test_what_it_leaves_behind_ends_with_it(shared: Daemon):
+    task_id = sandboxed(shared, "setsid sleep 601 & (setsid sleep 602 &) ; echo out")
+    task = shared.wait(task_id)
+    assert task["exitCode"] == 0
+    assert shared.alive(task_id) == []
+
+
+def test_stop_lets_it_end_by_itself(shared: Daemon):
+    task_id = sandboxed(shared, "trap 'echo bye; exit 5' TERM; echo ready; while :; do sleep 0.05; done", graceSeconds=60)
+    wait_output(shared, task_id, b"ready")
+    shared.post(f"/v1/tasks/{task_id}/stop")
+    task = shared.wait(task_id)
+    assert (task["outcome"], task["exitCode"]) == ("cancelled", 5)
+    assert shared.output(task_id).endswith(b"bye\n")
+    assert task["receipt"]["killedCount"] == 0
+    assert shared.alive(task_id) == []
+
+
+def test_stop_kills_what_does_not_end(shared: Daemon):
+    task_id = sandboxed(shared, "trap '' TERM; setsid sh -c 'trap \"\" TERM; while :; do sleep 1; done' & echo ready; while :; do sleep 1; done")
+    wait_output(shared, task_id, b"ready")
+    runner = shared.runner_pid(task_id)
+    below = process.descendants(runner)
+    shared.post(f"/v1/tasks/{task_id}/stop", {"graceSeconds": 0.2})
+    task = shared.wait(task_id)
+    assert (task["outcome"], task["signal"]) == ("cancelled", "SIGKILL")
+    assert task["receipt"]["killedCount"] >= 2
+    assert len(below) >= 4
+    wait_for(lambda: not any(_lives(each) for each in below), "all of it has ended")
+
+
+def _lives(each: process.Process) -> bool:
+    now = process.look(each.pid)
+    return now is not None and now.start_time == each.start_time and now.alive
+
+
+def test_a_signal_reaches_the_command_once(shared: Daemon):
+    task_id = sandboxed(shared, "trap 'echo usr1' USR1; trap 'echo term; exit 0' TERM; echo ready; while :; do sleep 0.02; done")
+    wait_output(shared, task_id, b"ready")
+    assert shared.post(f"/v1/tasks/{task_id}/signal", {"signal": "SIGUSR1"}).status_code < 300
+    wait_output(shared, task_id, b"usr1")
+    shared.post(f"/v1/tasks/{task_id}/signal", {"signal": "SIGTERM"})
+    assert shared.wait(task_id)["outcome"] == "succeeded"
+    assert shared.output(task_id) == b"ready\nusr1\nterm\n"
+
+
+def test_pause_and_resume(shared: Daemon):
+    task_id = sandboxed(shared, "while :; do echo x >> ticks; sleep 0.02; done")
+    ticks = Path(shared.state.tasks.attempt(task_id, 1).work, "ticks")
+    wait_for(ticks.exists)
+    shared.post(f"/v1/tasks/{task_id}/pause")
+    shared.wait_state(task_id, "paused")
+    size = ticks.stat().st_size
+    time.sleep(0.2)
+    assert ticks.stat().st_size == size
+    shared.post(f"/v1/tasks/{task_id}/resume")
+    wait_for(lambda: ticks.stat().st_size > size, "it goes on")
+    shared.post(f"/v1/tasks/{task_id}/stop")
+    assert shared.wait(task_id)["outcome"] == "cancelled"
+
+
+def test_an_open_input_reaches_it(shared: Daemon):
+    task_id = sandboxed(shared, "echo ready; read a; read b; echo $a-$b", parameters={"openStdin": True})
+    wait_output(shared, task_id, b"ready")
+    for line in (b"one\n", b"two\n"):
+        shared.post(f"/v1/tasks/{task_id}/input", content=line, headers={"Content-Type": BYTES}).raise_for_status()
+    assert shared.wait(task_id)["outcome"] == "succeeded"
+    assert shared.output(task_id) == b"ready\none-two\n"
+
+
+def test_text_for_the_input_and_progress_and_variables_reach_it(shared: Daemon):
+    parameters = {"stdin": "hello", "env": {"COLOUR": "red"}, "workingDirectory": "."}
+    task_id = sandboxed(shared, 'cat; echo " $COLOUR $TASK_RUNNER_TASK_ID"; echo 40 far > $TASK_RUNNER_PROGRESS', parameters=parameters, progress=True)
+    task = shared.wait(task_id)
+    assert shared.output(task_id).decode() == f"hello red {task_id}\n"
+    assert task["progress"]["percent"] == 40
+
+
+def test_when_the_runner_is_killed_nothing_is_left(daemon: Daemon):
+    task_id = sandboxed(daemon, "setsid sleep 603 & echo ready; sleep 604")
+    wait_output(daemon, task_id, b"ready")
+    runner = daemon.runner_pid(task_id)
+    below = process.descendants(runner)
+    os.kill(runner, signal.SIGKILL)
+    task = daemon.wait(task_id)
+    assert task["outcome"] == "lost"
+    wait_for(lambda: not any(_lives(each) for each in below), "all of it has ended")
+    mounts = Path("/proc/self/mounts").read_text()
+    assert task_id not in mounts
+
+
+@pytest.mark.needs("root")
+def test_a_task_of_another_user_has_its_sandbox(make_daemon: Any):
+    daemon = make_daemon(task_users='{"admin": ["nobody"]}').start()
+    task_id = sandboxed(daemon, "id -u; touch file; ls -A /; exit 143", user="nobody")
+    task = daemon.wait(task_id)
+    output = daemon.output(task_id).decode()
+    assert (task["exitCode"], task["signal"]) == (143, None), task
+    assert output.splitlines()[0] == "65534"
+    assert Path(daemon.state.tasks.attempt(task_id, 1).work, "file").stat().st_uid == 65534
+
+
+# -- what bubblewrap is told
+
+
+def test_a_link_to_the_state_directory_does_not_lead_there(tmp_path: Path):
+    state = tmp_path / "state"
+    (state / "tasks").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(state)
+    view = View(work="/w", hidden=[str(state)], mounts=[Mount(source=str(tmp_path / "link"))], rootless=True)
+    with pytest.raises(StartFailed, match="lies in the state directory"):
+        arguments(view)
