@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from engines import DATA, Server, Service, run, serve, wait_until
 from images import busybox
+
+from task_runner.errors import EngineFailed
 
 #: what a sandbox keeps its namespaces with; busybox does for that
 PAUSE_IMAGE = "localhost/pause:1"
@@ -25,10 +28,12 @@ class CriServer(Server):
     def start(self) -> None:
         self.socket.unlink(missing_ok=True)
         self.service.start()
-        self.service.wait_ready(lambda: self.asked(CriEngine.describe))
+        self.service.wait_ready(lambda: self.asked(lambda engine: engine.describe()))
 
-    def asked(self, what: Callable[[CriEngine], Any]) -> Any:
+    def asked(self, what: Callable[[Any], Any]) -> Any:
         """What a new connection answers; none: nothing yet."""
+        from task_runner.engines.cri import CriEngine  # a large library, for those who use it
+
         engine = CriEngine(str(self.socket))
         try:
             return what(engine)
@@ -53,7 +58,7 @@ class CriServer(Server):
         return run(["ctr", "--address", str(self.socket), "--namespace", "k8s.io", *arguments], self.service.env)
 
     def remove_containers(self) -> None:
-        """Nothing to do: what is left ends with its shims."""
+        self.asked(lambda engine: [engine.remove(each.id) for each in engine.find({})])
 
 
 @pytest.fixture(scope="session")

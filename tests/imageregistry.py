@@ -73,7 +73,9 @@ class _Handler(BaseHTTPRequestHandler):
         elif self.path in self.server.pages:
             self._answer(200, *self.server.pages[self.path])
         else:
-            self._answer(404, "application/json", b'{"errors": [{"code": "MANIFEST_UNKNOWN", "message": "no such page"}]}')
+            self._answer(
+                404, "application/json", b'{"errors": [{"code": "MANIFEST_UNKNOWN", "message": "no such page"}]}'
+            )
 
     do_HEAD = do_GET  # noqa: N815
 

@@ -107,7 +107,7 @@ class Tcp(Receiver):
             self.transport = "tls"
         #: all connections there have been
         self.connections: list[socket.socket] = []
-        self.refusals: list[str] = []
+        self._servers: list[threading.Thread] = []
         self._listener: socket.socket | None = None
         self.open()
 
@@ -125,14 +125,15 @@ class Tcp(Receiver):
                 connection, _address = listener.accept()
             except OSError:
                 return
-            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+            server = threading.Thread(target=self._serve, args=(connection,), daemon=True)
+            self._servers.append(server)
+            server.start()
 
     def _serve(self, connection: socket.socket) -> None:
         try:
             if self._context is not None:
                 connection = self._context.wrap_socket(connection, server_side=True)
-        except OSError as error:
-            self.refusals.append(str(error))
+        except OSError:
             connection.close()
             return
         self.connections.append(connection)
@@ -162,10 +163,12 @@ class Tcp(Receiver):
         for connection in self.connections:
             try:
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-                # a thread that reads from it holds it open: this wakes it
-                connection.shutdown(socket.SHUT_RD)
+                connection.shutdown(socket.SHUT_RD)  # for the thread that reads from it, which holds it open
             except OSError:
                 pass
+        for server in self._servers:
+            server.join(60)
+        for connection in self.connections:
             connection.close()
 
     def _stop_listening(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import random
@@ -13,14 +14,16 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
-from conftest import PATIENCE, ROOT, wait_for
+from conftest import ROOT, wait_for
 from engines import PodmanServer
 from images import BUSYBOX_IMAGE
 
-from task_runner.engines.base import LABEL_TASK
+from task_runner.engines.base import LABEL_TASK, Engine
+from task_runner.engines.find import open_engine
+from task_runner.lib import process
 from task_runner.machines.say import KILL
 
 pytestmark = [pytest.mark.needs("root"), pytest.mark.needs("podman"), pytest.mark.needs("runc")]
@@ -29,69 +32,73 @@ pytestmark = [pytest.mark.needs("root"), pytest.mark.needs("podman"), pytest.mar
 class Remote:
     """One try of one action, carried out by one process after another."""
 
-    def __init__(self, directory: Path, engine: Any, **options: Any) -> None:
+    def __init__(self, runners: subprocess.Popen[str], directory: Path, server: Any, **options: Any) -> None:
+        self.runners = runners
         self.directory = directory
-        self.engine = engine
+        self.server = server
         self.task_id = secrets.token_hex(8)
         self.options = options
         self.notes: list[dict[str, Any]] = []
         self.log_directory: Path | None = None
-        self._process: subprocess.Popen[str] | None = None
+        self.parameters: dict[str, Any] = {}
+        self._said: IO[str] | None = None
+        self._runner = 0
         (directory / "work").mkdir()
 
-    def start(self, *command: str, take_up: bool = False, apart: bool = False, **parameters: Any) -> int:
-        """Returns the pid of the machine's process."""
-        if not take_up:
-            self.parameters = {"image": BUSYBOX_IMAGE, **({"args": list(command)} if command else {}), **parameters}
+    def start(self, *command: str, apart: bool = False, **parameters: Any) -> None:
+        self.parameters = {"image": BUSYBOX_IMAGE, **({"args": list(command)} if command else {}), **parameters}
+        self.stdout = (self.log_directory or self.directory) / "stdout.log"
+        self.stderr = self.directory / "stderr.log" if apart else self.stdout
+        self._begin(take_up=False)
+
+    def take_up(self) -> None:
+        self._begin(take_up=True)
+
+    def _begin(self, *, take_up: bool) -> None:
         context = {
             "task_id": self.task_id,
             "attempt": 1,
             "work": str(self.directory / "work"),
-            "engines": self.engine.sockets,
+            "env": {},
+            "engines": self.server.sockets,
             "daemon": str(self.directory),
             "keep": str(self.directory / "keep"),
             "containers": {"mounts": [str(self.directory)], "networks": ["none", "host"]},
-            "env": {},
             "take_up": take_up,
-            "tries": 1,
             **self.options,
         }
-        self.stdout = (self.log_directory or self.directory) / "stdout.log"
-        self.stderr = self.directory / "stderr.log" if apart or take_up and self._apart else self.stdout
-        self._apart = self.stderr != self.stdout
         order: dict[str, Any] = {"parameters": self.parameters, "stdout": str(self.stdout), "stderr": str(self.stderr)}
         order |= {name: context.pop(name) for name in ("patience", "settle", "space", "die_at") if name in context}
-        order["context"] = context
-        self._process = subprocess.Popen(
-            [sys.executable, str(ROOT / "tests/tools/remote_machine.py"), json.dumps(order)],
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True,
-        )
-        assert self._process.stdout is not None
-        self.pid = int(self._process.stdout.readline())
-        return self.pid
-
-    def take_up(self) -> int:
-        return self.start(take_up=True)
+        said = self.directory / f"said-{secrets.token_hex(4)}"
+        said.touch()
+        order |= {"context": context, "said": str(said)}
+        assert self.runners.stdin is not None
+        assert self.runners.stdout is not None
+        self.runners.stdin.write(json.dumps(order) + "\n")
+        self.runners.stdin.flush()
+        self._runner = int(self.runners.stdout.readline())
+        self._close()
+        self._said = open(said, encoding="utf-8")
+        self.pid = self.hear("pid")
 
     def hear(self, key: str, value: Any = ...) -> Any:
         """Wait until it says that; returns the value."""
-        assert self._process is not None
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            note = json.loads(line)
-            self.notes.append(note)
-            if key in note and value in (..., note[key]):
-                return note[key]
-        pytest.fail(f"it never said {key}: {self.notes}")
+
+        def heard() -> dict[str, Any] | None:
+            assert self._said is not None
+            while line := self._said.readline():
+                note = json.loads(line)
+                self.notes.append(note)
+                if key in note and value in (..., note[key]):
+                    return dict(note)
+                assert "code" not in note, f"it never said {key}: {self.notes}"
+            return None
+
+        return wait_for(heard, f"it says {key}")[key]
 
     def end(self) -> dict[str, Any]:
-        """Wait for its end; returns all that it said last of each kind, and its exit code."""
+        """Wait for its end; returns what it said last of each kind, and its exit code."""
         self.hear("code")
-        assert self._process is not None
-        self._process.wait(PATIENCE)
-        assert self._process.stdout is not None
-        self._process.stdout.close()
         return {key: value for note in self.notes for key, value in note.items()}
 
     def run(self, *command: str, **parameters: Any) -> dict[str, Any]:
@@ -100,37 +107,69 @@ class Remote:
 
     def kill(self) -> None:
         """As if the runner had died: the machine's process dies with it."""
-        assert self._process is not None
-        self._process.kill()
-        self._process.wait(PATIENCE)
-        assert self._process.stdout is not None
-        self._process.stdout.close()
-        self._process = None
-        wait_for(lambda: not Path(f"/proc/{self.pid}/exe").exists(), "the machine's process has ended")
+        os.kill(self._runner, signal.SIGKILL)
+        wait_for(lambda: not alive(self._runner) and not alive(self.pid), "the machine's process has ended")
+
+    def _close(self) -> None:
+        if self._said is not None:
+            self._said.close()
+            self._said = None
 
     def close(self) -> None:
-        if self._process is not None and self._process.poll() is None:
+        self._close()
+        if alive(self._runner):
             self.kill()
-        for each in self.containers():
-            self.engine.command("rm", "--force", each)
+        for each in self.found():
+            self.engine.remove(each)
 
-    def containers(self) -> list[str]:
-        listed = self.engine.command("ps", "--all", "--quiet", "--filter", f"label={LABEL_TASK}={self.task_id}")
-        return str(listed).split()
+    @functools.cached_property
+    def engine(self) -> Engine:
+        """A connection of the test's own."""
+        return open_engine(None, self.server.sockets)
+
+    def found(self) -> list[str]:
+        """The ids of its containers."""
+        return [each.id for each in self.engine.find({LABEL_TASK: self.task_id})]
+
+    def state(self) -> str:
+        (container,) = self.found()
+        return self.engine.look(container).state
 
     @property
     def output(self) -> bytes:
         return self.stdout.read_bytes()
 
 
+def alive(pid: int) -> bool:
+    found = process.look(pid)
+    return found is not None and found.alive
+
+
+@pytest.fixture(scope="module")
+def runners() -> Iterator[subprocess.Popen[str]]:
+    """The process that runners are forked from."""
+    forking = subprocess.Popen(
+        [sys.executable, str(ROOT / "tests/tools/remote_machine.py")],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    yield forking
+    forking.kill()
+    forking.communicate()
+
+
 @pytest.fixture
-def remote(tmp_path: Path, podman_server: PodmanServer) -> Iterator[Callable[..., Remote]]:
+def remote(
+    tmp_path: Path, podman_server: PodmanServer, runners: subprocess.Popen[str]
+) -> Iterator[Callable[..., Remote]]:
     made: list[Remote] = []
 
     def make(**options: Any) -> Remote:
         directory = tmp_path / str(len(made))
         directory.mkdir()
-        made.append(Remote(directory, podman_server, **options))
+        made.append(Remote(runners, directory, podman_server, **options))
         return made[-1]
 
     yield make
@@ -152,7 +191,7 @@ def test_it_says_what_it_does_and_leaves_nothing(remote: Callable[..., Remote]) 
     assert ids[-1] is not None
     assert last["container"]["imageId"]
     assert last["container"]["accounting"]["cpuSeconds"] >= 0
-    assert it.containers() == []
+    assert it.found() == []
 
 
 def test_the_container_finds_what_its_task_was_given(remote: Callable[..., Remote], tmp_path: Path) -> None:
@@ -228,14 +267,14 @@ def test_what_cannot_be_started_is_failed_in_the_engines_words(
     assert last["code"] == 125
     assert reason in last["failed"]
     assert "ended" not in last
-    assert it.containers() == []
+    assert it.found() == []
 
 
 def test_a_required_limit_that_the_engine_cannot_enforce_is_no_start(remote: Callable[..., Remote]) -> None:
     it = remote()
     last = it.run("true", limits={"nice": 5, "required": True})
     assert last["failed"].startswith("limits.nice is required, and not enforced")
-    assert it.containers() == []
+    assert it.found() == []
 
 
 def test_a_link_out_of_the_allowed_directories_is_seen_at_the_start(remote: Callable[..., Remote]) -> None:
@@ -271,7 +310,7 @@ def test_signals_are_passed_on(remote: Callable[..., Remote]) -> None:
     last = it.end()
     assert last["code"] == 9
     assert it.output == b"ready\nusr1\nterm\n"
-    assert it.containers() == []
+    assert it.found() == []
 
 
 def test_a_container_that_ignores_a_stop_is_killed_by_the_engine(remote: Callable[..., Remote]) -> None:
@@ -283,7 +322,7 @@ def test_a_container_that_ignores_a_stop_is_killed_by_the_engine(remote: Callabl
     last = it.end()
     assert last["ended"]["exitCode"] == 137
     assert last["code"] == 137
-    assert it.containers() == []
+    assert it.found() == []
 
 
 def test_a_paused_container_does_nothing_until_it_goes_on(remote: Callable[..., Remote]) -> None:
@@ -292,7 +331,7 @@ def test_a_paused_container_does_nothing_until_it_goes_on(remote: Callable[..., 
     wait_for(lambda: it.output)
     os.kill(it.pid, signal.SIGTSTP)
     assert it.hear("paused") is True
-    assert it.engine.command("ps", "--format", "{{.State}}", "--filter", f"label={LABEL_TASK}={it.task_id}") == "paused\n"
+    assert it.state() == "paused"
     os.kill(it.pid, signal.SIGCONT)
     assert it.hear("paused") is False
     length = len(it.output)
@@ -314,7 +353,7 @@ def test_a_stop_before_there_is_a_container_leaves_none(
     last = it.end()
     assert last["code"] == -(signal.SIGKILL if number == KILL else number)
     assert "ended" not in last
-    assert it.containers() == []
+    assert it.found() == []
 
 
 def test_a_stop_while_the_container_is_being_made_leaves_none(remote: Callable[..., Remote]) -> None:
@@ -326,7 +365,7 @@ def test_a_stop_while_the_container_is_being_made_leaves_none(remote: Callable[.
         os.kill(it.pid, KILL)
         last = it.end()
         assert last["code"] in (-signal.SIGTERM, -signal.SIGKILL, 137), last
-        assert it.containers() == []
+        assert it.found() == []
 
 
 def test_a_pull_that_takes_too_long_has_failed(remote: Callable[..., Remote], silent_registry: str) -> None:
@@ -361,21 +400,20 @@ def test_every_byte_comes_once_however_often_the_machine_is_killed(remote: Calla
     lines = it.output.decode().splitlines() + (it.stderr.read_text().splitlines() if apart else [])
     assert [line for line in lines if line.startswith("out")] == [f"out {i}" for i in range(300)]
     assert [line for line in lines if line.startswith("err")] == [f"err {i}" for i in range(300)]
-    assert it.containers() == []
+    assert it.found() == []
 
 
 def test_a_container_that_ended_unwatched_is_taken_up_with_its_exit_code(remote: Callable[..., Remote]) -> None:
     it = remote()
     it.start("sh", "-c", "echo begun; sleep 0.5; echo done; exit 3")
     wait_for(lambda: b"begun" in it.output)
-    container = it.containers()[0]
     it.kill()
-    wait_for(lambda: "exited" in it.engine.command("inspect", "--format", "{{.State.Status}}", container))
+    wait_for(lambda: it.state() == "exited")
     it.take_up()
     last = it.end()
     assert last["ended"]["exitCode"] == 3
     assert it.output == b"begun\ndone\n"
-    assert it.containers() == []
+    assert it.found() == []
 
 
 def test_a_paused_container_is_taken_up_paused(remote: Callable[..., Remote]) -> None:
@@ -416,7 +454,7 @@ def test_wherever_the_machine_dies_the_command_runs_at_most_once(
     assert it.output == (b"once\n" if came == "ended" else b"")
     if came == "ended":
         assert last["ended"]["exitCode"] == 5
-    assert it.containers() == []
+    assert it.found() == []
 
 
 def test_one_that_the_engine_was_asked_to_start_and_did_not_is_lost(remote: Callable[..., Remote]) -> None:
@@ -427,14 +465,14 @@ def test_one_that_the_engine_was_asked_to_start_and_did_not_is_lost(remote: Call
     it.take_up()
     assert "was asked to start container" in it.end()["lost"]
     assert it.output == b""
-    assert it.containers() == []
+    assert it.found() == []
 
 
 def test_a_container_that_somebody_removed_is_lost(remote: Callable[..., Remote]) -> None:
     it = remote()
     it.start("sh", "-c", "echo ready; sleep 1000")
     wait_for(lambda: b"ready" in it.output)
-    it.engine.command("rm", "--force", "--time", "0", it.containers()[0])
+    it.engine.remove(it.found()[0])
     last = it.end()
     assert last["code"] == 125 or "ended" in last
     assert "lost" in last or last["ended"]["exitCode"] == 137
@@ -444,17 +482,17 @@ def test_an_engine_that_is_restarted_is_waited_for(remote: Callable[..., Remote]
     it = remote()
     it.start("sh", "-c", "trap 'echo stopped; exit 6' TERM; i=0; while :; do echo $i; i=$((i+1)); sleep 0.02; done")
     wait_for(lambda: it.output)
-    it.engine.kill()
+    it.server.kill()
     try:
         os.kill(it.pid, signal.SIGTERM)
         time.sleep(0.5)  # it asks, and nobody answers
     finally:
-        it.engine.start()
+        it.server.start()
     last = it.end()
     assert last["ended"]["exitCode"] == 6
     lines = it.output.decode().split()
     assert lines == [*map(str, range(len(lines) - 1)), "stopped"]
-    assert it.containers() == []
+    assert it.found() == []
 
 
 def test_an_engine_that_does_not_come_is_named(remote: Callable[..., Remote], tmp_path: Path) -> None:

@@ -215,13 +215,13 @@ def test_a_stop_reaches_it_through_the_next_runner(boat):
 
 
 def test_a_time_limit_goes_on_through_the_death_of_a_runner(boat):
-    task_id = begun(boat, timeoutSeconds=3, graceSeconds=1)
+    task_id = boat.submit(actions=[container("sleep 600")], timeoutSeconds=5, graceSeconds=1)
+    wait_for(lambda: (note := boat.task(task_id)["actions"][0]["container"]) and note["id"], "it is made")
     boat.kill()
     kill(runner_of(boat, task_id))
     boat.start()
     task = boat.wait(task_id)
     assert (task["outcome"], task["receipt"]["reason"]) == ("timed_out", "timeout")
-    assert task["receipt"]["container"]
     assert boat.alive(task_id) == []
 
 

@@ -130,8 +130,8 @@ def test_output_is_what_was_written_byte_for_byte(bench: Bench, ending: str) -> 
 
 
 def test_much_output_in_a_short_time_is_complete(bench: Bench) -> None:
-    lines = b"".join(b"line %d\n" % number for number in range(100_000))
-    (bench.shared / "out").write_bytes(lines + random.Random(2).randbytes(8_000_000))
+    lines = b"".join(b"line %d\n" % number for number in range(30_000))
+    (bench.shared / "out").write_bytes(lines + random.Random(2).randbytes(3_000_000))
     code, out, err = bench.run("cat /shared/out & cat /shared/out >&2; wait")
     assert code == 0
     assert out == err == (bench.shared / "out").read_bytes()
@@ -157,8 +157,8 @@ def test_output_is_followed_while_it_is_written(bench: Bench) -> None:
 
 
 def test_the_order_of_the_two_streams_is_kept_where_they_are_written_apart(bench: Bench) -> None:
-    container = bench.begin("for i in 1 2 3; do echo o$i; sleep 0.3; echo e$i >&2; sleep 0.3; done")
-    assert b"".join(data for _, data in bench.engine.output(container, (0, 0))) == b"o1\ne1\no2\ne2\no3\ne3\n"
+    container = bench.begin("for i in 1 2; do echo o$i; sleep 0.2; echo e$i >&2; sleep 0.2; done")
+    assert b"".join(data for _, data in bench.engine.output(container, (0, 0))) == b"o1\ne1\no2\ne2\n"
 
 
 # -- what is run
@@ -265,7 +265,7 @@ def test_a_container_without_limits_has_no_notes(bench: Bench) -> None:
     assert bench.engine.notes(bench.order("true")) == []
 
 
-@pytest.mark.parametrize("script", ["exec tail /dev/zero", "tail /dev/zero; echo survived"])
+@pytest.mark.parametrize("script", ["exec tail /dev/zero", "tail /dev/zero; sleep 0.5; echo survived"])
 def test_a_container_killed_for_lack_of_memory_is_known(bench: Bench, script: str) -> None:
     code, oom_killed, accounting = watched(bench, script, TaskLimits(memory_mb=16, swap_mb=0))
     assert code == (137 if "exec" in script else 0)
@@ -277,7 +277,7 @@ def test_a_container_killed_for_lack_of_memory_is_known(bench: Bench, script: st
 
 def test_a_container_that_was_not_killed_for_lack_of_memory_is_known_too(bench: Bench) -> None:
     code, oom_killed, accounting = watched(
-        bench, "i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done; kill -9 $$", TaskLimits(memory_mb=64, cpus=0.2)
+        bench, "i=0; while [ $i -lt 40000 ]; do i=$((i+1)); done; kill -9 $$", TaskLimits(memory_mb=64, cpus=0.05)
     )
     assert oom_killed is False
     assert code in (0, 137)  # process 1 of a container does not hear its own SIGKILL
@@ -499,7 +499,7 @@ def test_an_image_is_pulled_and_its_progress_told(
     bench: Bench, make_registry: Callable[..., Registry], pulled: Callable[..., tuple[str, Told]]
 ) -> None:
     registry = make_registry()
-    registry.pause = 0.02
+    registry.pause = 0.01
     image = registry.add("made", "1", busybox(layer=busybox_layer(os.urandom(3_000_000)), command=["echo", "pulled"]))
     assert bench.engine.image_id(image) is None
     image_id, told = pulled(image)

@@ -26,6 +26,9 @@ from task_runner.model.walls import Logging, Syslog
 
 SECRET = "hunter22"
 
+#: for the certificates of the daemon that most tests share
+pytestmark = pytest.mark.needs("openssl")
+
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> Iterator[Daemon]:
@@ -84,7 +87,6 @@ def target(request: pytest.FixtureRequest, receiver: Make, authority: Authority)
     return receiver(Tcp, authority.server("IP:127.0.0.1") if request.param == "tls" else None)
 
 
-@pytest.mark.needs("openssl")
 def test_every_line_arrives_once_and_in_order(shared: Daemon, target: Udp | Tcp):
     count = 300 if target.transport == "udp" else 10_000  # a datagram may be lost, by its nature, where there are many
     task_id = shared.submit("seq", "1", str(count), logging=target.logging())
@@ -265,7 +267,6 @@ def _stranger(authority: Authority) -> Any:
 TROUBLES = ["never reads", "dead tcp", "dead udp", "dies", "unknown authority", "other name"]
 
 
-@pytest.mark.needs("openssl")
 @pytest.mark.parametrize("name", TROUBLES)
 def test_the_ending_is_told_before_the_forwarder_gives_up(shared: Daemon, stuck: dict[str, Stuck], name: str):
     task = shared.wait(stuck[name].id)
@@ -276,7 +277,6 @@ def test_the_ending_is_told_before_the_forwarder_gives_up(shared: Daemon, stuck:
     assert shared.output(task["taskId"]).split() == numbers(1, 50_000)
 
 
-@pytest.mark.needs("openssl")
 @pytest.mark.parametrize("name", TROUBLES)
 def test_what_did_not_get_through_is_counted(shared: Daemon, stuck: dict[str, Stuck], name: str):
     trouble = stuck[name]
@@ -290,7 +290,6 @@ def test_what_did_not_get_through_is_counted(shared: Daemon, stuck: dict[str, St
         assert count == 50_000
 
 
-@pytest.mark.needs("openssl")
 @pytest.mark.parametrize(("name", "reason"), [("unknown authority", "certificate"), ("other name", "certificate"), ("dead tcp", "refused")])
 def test_the_note_says_why(shared: Daemon, stuck: dict[str, Stuck], name: str, reason: str):
     unforwarded(shared, stuck[name].id)
@@ -332,39 +331,94 @@ def test_a_task_that_forwards_nothing_has_no_forwarder_and_no_count(shared: Daem
     assert not note_of(shared, task_id).exists()
 
 
-# -- the next runner of the same attempt
+# -- a forwarder alone
 
 FORWARD = """
-import os, sys
+import sys
 from task_runner.lib.forwarder import Forwarder
 from task_runner.lib.forwardorder import Order, Origin
 from task_runner.model.walls import Logging, Syslog, Transport
-directory, port, size = sys.argv[1:]
+directory, port, control = sys.argv[1:]
 origin = Origin(task_id="t", attempt=1, name=None, entity=None, batch=None, host="h")
 logging = Logging(syslog=Syslog(host="127.0.0.1", port=int(port), transport=Transport.TCP))
 files = [("output", directory + "/output.log")]
 order = Order(logging=logging, origin=origin, files=files, limit=None, authorities=None, directory=directory, note="forward.json")
-control, runner = os.pipe2(os.O_NONBLOCK)
-os.write(runner, b"action 0 0\\n" + b"end %d\\n" % int(size))
-Forwarder(order, control).run()
+Forwarder(order, int(control)).run()
 """
 
 
-def test_a_successor_goes_on_where_the_one_before_has_stopped(tmp_path: Path, receiver: Make):
+class Alone:
+    """A forwarder of the output.log in a directory, and what its runner would do."""
+
+    def __init__(self, directory: Path, port: int, prefix: tuple[str, ...] = ()) -> None:
+        self._directory = directory
+        source, self._sink = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        command = [*prefix, sys.executable, "-c", FORWARD, str(directory), str(port), str(source)]
+        self._process = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, pass_fds=[source])
+        os.close(source)
+        os.write(self._sink, b"action 0 0\n")
+
+    def write(self, data: bytes) -> None:
+        with open(self._directory / "output.log", "ab") as log:
+            log.write(data)
+
+    def end(self) -> None:
+        os.write(self._sink, b"end %d\n" % (self._directory / "output.log").stat().st_size)
+        self.kill_runner()
+
+    def kill_runner(self) -> None:
+        os.close(self._sink)
+
+    def wait(self) -> None:
+        assert self._process.wait(PATIENCE) == 0
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+
+@pytest.fixture
+def alone(tmp_path: Path) -> Iterator[Callable[..., Alone]]:
+    """A function that starts forwarders of one log, one after the other; all are ended."""
+    (tmp_path / "output.log").touch()
+    started: list[Alone] = []
+
+    def start(target: Tcp, prefix: tuple[str, ...] = ()) -> Alone:
+        started.append(Alone(tmp_path, target.port, prefix))
+        return started[-1]
+
+    yield start
+    for each in started:
+        each.close()
+
+
+def test_the_next_runner_of_an_attempt_has_the_rest_forwarded(alone: Callable[..., Alone], receiver: Make, tmp_path: Path):
     target = receiver(Tcp)
-
-    def forward(text: bytes) -> None:
-        with open(tmp_path / "output.log", "ab") as log:
-            log.write(text)
-        arguments = [str(tmp_path), str(target.port), str((tmp_path / "output.log").stat().st_size)]
-        env = {**os.environ, "PYTHONPATH": str(ROOT)}
-        subprocess.run([sys.executable, "-c", FORWARD, *arguments], env=env, check=True, timeout=PATIENCE)
-
-    forward(b"one\ntwo\n")
-    forward(b"three\n")
-    wait_for(lambda: len(target.raw) >= 3, "all lines have come")
-    assert target.texts == [b"one", b"two", b"three"]
+    first = alone(target)
+    first.write(b"one\ntwo\nth")
+    wait_for(lambda: target.texts == [b"one", b"two"], "the first lines have come")
+    first.kill_runner()
+    second = alone(target)
+    first.wait()
+    second.write(b"ree\nfour")
+    wait_for(lambda: target.texts == [b"one", b"two", b"three"], "the other one goes on")
+    second.end()
+    second.wait()
+    wait_for(lambda: target.texts[3:] == [b"four"], "the last line has come")
     assert missed(str(tmp_path / "forward.json")) == 0
+
+
+@pytest.mark.needs("root", "unshare")
+def test_a_log_is_followed_where_the_kernel_has_no_watch_left(alone: Callable[..., Alone], receiver: Make):
+    """In a user namespace that has none to give."""
+    target = receiver(Tcp)
+    none_left = 'echo 0 > /proc/sys/user/max_inotify_instances && exec "$@"'
+    forwarder = alone(target, ("unshare", "--user", "--map-root-user", "sh", "-c", none_left, "sh"))
+    for text in (b"one", b"two"):
+        forwarder.write(text + b"\n")
+        wait_for(lambda text=text: target.texts[-1:] == [text], "the line has come")
+    forwarder.end()
+    forwarder.wait()
 
 
 # -- lines of a log that grows, and is bounded
@@ -412,7 +466,7 @@ def test_lines_in_a_hole_are_left_out_and_counted(growing: Any, tmp_path: Path):
         pass
     start, end = free_middle(log, tmp_path / "output.log", 65_536)
     reader = Reader(log, 1000)
-    log.end(None)
+    log.end(os.fstat(log.fd).st_size)
     given = drain(reader)
     assert [line.text for line in given] == lines[: start // 10] + lines[end // 10 + 1 :]
     assert log.lines() == 20_000
@@ -437,7 +491,7 @@ def test_a_line_is_given_when_it_is_whole_and_the_last_one_at_the_end(growing: A
     write(b"o")
     log.grow(0.0)
     assert drain(reader) == []
-    log.end(None)
+    log.end(os.fstat(log.fd).st_size)
     assert [(line.text, line.start, line.end) for line in drain(reader)] == [(b"two", 4, 7)]
 
 

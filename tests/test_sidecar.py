@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import tarfile
 import tempfile
@@ -35,6 +36,8 @@ class Box:
         self.root.chmod(0o755)
         with tarfile.open(fileobj=io.BytesIO(busybox_layer())) as layer:
             layer.extractall(self.root)
+        os.mknod(self.root / "dev/null", 0o666 | stat.S_IFCHR, os.makedev(1, 3))
+        os.chmod(self.root / "dev/null", 0o666)
         (self.root / "etc/hosts").write_text("the box\n")
         name, _, value = mark.partition("=")
         inside = (
@@ -152,9 +155,11 @@ def test_the_environment_of_the_target_lies_below_that_of_the_task(shared: Daemo
 def test_the_user_is_one_of_the_target(shared: Daemon, box: Box, user: str):
     with open(box.root / "etc/group", "a") as groups:
         groups.write("gamers:x:777:nobody,player\n")
-    task, output = ended(shared, "id -u; id -g; id -G; echo $HOME $USER; grep Cap /proc/self/status | tr -dc '1-9'; echo mine > /dev/stdout", {"pid": box.pid, "user": user})
+    task, output = ended(shared, "id -u; id -g; id -G; echo $HOME $USER; grep Cap /proc/self/status | tr -dc '1-9'; echo mine > /proc/self/fd/1", {"pid": box.pid, "user": user})
     assert task["outcome"] == "succeeded", (task["error"], output)
-    assert output.splitlines() == ["4321", "4321", "777 4321", "/srv player", "mine"]
+    lines = output.splitlines()
+    assert lines[:2] + lines[3:] == ["4321", "4321", "/srv player", "mine"]
+    assert set(lines[2].split()) == {"777", "4321"}
 
 
 def test_a_user_that_the_target_does_not_know_is_refused(shared: Daemon, box: Box):
@@ -233,6 +238,15 @@ def test_the_tasks_files_are_in_reach_and_nothing_stays(shared: Daemon, box: Box
     assert sorted(str(each) for each in box.root.rglob("*") if "proc" not in each.parts) == before
 
 
+def test_the_copy_is_removed_also_where_the_command_is_killed(shared: Daemon, box: Box):
+    task_id = beside(shared, "trap '' TERM; ls; while :; do sleep 1; done", {"pid": box.pid}, files=[{"path": "brought", "text": ""}])
+    wait_output(shared, task_id, b"brought")
+    assert len(list((box.root / "tmp").iterdir())) == 1
+    shared.post(f"/v1/tasks/{task_id}/stop", {"graceSeconds": 0})
+    assert shared.wait(task_id)["signal"] == "SIGKILL"
+    assert list((box.root / "tmp").iterdir()) == []
+
+
 def test_secrets_in_files_are_in_reach(make_daemon: Any, box: Box, tmp_path: Path):
     (tmp_path / "secrets").mkdir(mode=0o700)
     (tmp_path / "secrets/password").write_text("open sesame")
@@ -276,7 +290,7 @@ def test_stop_ends_what_was_started_and_only_that(shared: Daemon, box: Box):
 def test_it_is_not_over_while_an_orphan_lives(make_daemon: Any, box: Box, cgroups: str):
     daemon = make_daemon(sidecars=True, cgroups=cgroups).start()
     own = {each.pid for each in box.processes()}
-    task_id = beside(daemon, "(setsid sh -c 'trap \"echo term\" TERM; echo ready; while :; do sleep 0.1; done' &); exit 3", {"pid": box.pid}, graceSeconds=0.5)
+    task_id = beside(daemon, "(setsid sh -c 'trap \"echo term\" TERM; touch /srv/up; while :; do sleep 0.1; done' &); until [ -e /srv/up ]; do :; done; exit 3", {"pid": box.pid}, graceSeconds=0.5)
     task = daemon.wait(task_id)
     assert task["exitCode"] == 3
     assert task["receipt"]["reason"] == "leftovers"
@@ -382,10 +396,10 @@ def test_an_engine_that_is_not_there_is_named(make_daemon: Any, tmp_path: Path):
 
 
 @pytest.mark.needs("podman", "runc")
-def test_it_runs_beside_a_real_container(make_daemon: Any, podman: Any):
-    daemon = make_daemon(sidecars=True, engines=json.dumps(podman.sockets)).start()
+def test_it_runs_beside_a_real_container(make_daemon: Any, podman_server: Any):
+    daemon = make_daemon(sidecars=True, engines=json.dumps(podman_server.sockets)).start()
     name = f"beside-{os.getpid()}"
-    podman.command("run", "-d", "--name", name, "--network", "none", "--env", "COLOUR=green", BUSYBOX_IMAGE, "sleep", "1000")
+    podman_server.command("run", "-d", "--name", name, "--network", "none", "--env", "COLOUR=green", BUSYBOX_IMAGE, "sleep", "1000")
     try:
         task, output = ended(
             daemon, "echo $COLOUR; cat data; grep CapBnd /proc/1/status /proc/self/status; readlink /proc/self/ns/pid; id -un",
@@ -393,19 +407,19 @@ def test_it_runs_beside_a_real_container(make_daemon: Any, podman: Any):
         )
         assert task["outcome"] == "succeeded", (task["error"], output)
         lines = output.splitlines()
-        pid = podman.command("inspect", "--format", "{{.State.Pid}}", name).strip()
+        pid = podman_server.command("inspect", "--format", "{{.State.Pid}}", name).strip()
         assert lines[:2] == ["green", "brought"]
         assert lines[-2:] == [os.readlink(f"/proc/{pid}/ns/pid"), "player"]
-        assert podman.command("exec", name, "ls", "/tmp") == ""
+        assert podman_server.command("exec", name, "ls", "/tmp") == ""
         orphan = beside(daemon, "(setsid sleep 700 &); echo ready; sleep 701", {"container": name})
         wait_output(daemon, orphan, b"ready")
         daemon.post(f"/v1/tasks/{orphan}/stop")
         assert daemon.wait(orphan)["outcome"] == "cancelled"
         assert daemon.alive(orphan) == []
-        assert "sleep 70" not in podman.command("exec", name, "ps")
-        assert podman.command("inspect", "--format", "{{.State.Running}}", name).strip() == "true"
+        assert "sleep 70" not in podman_server.command("exec", name, "ps")
+        assert podman_server.command("inspect", "--format", "{{.State.Running}}", name).strip() == "true"
         task, _output = ended(daemon, "true", {"container": "no-such-container"})
         assert task["outcome"] == "failed"
         assert "no-such-container" in task["error"]
     finally:
-        podman.command("rm", "-f", "-t", "0", name)
+        podman_server.command("rm", "-f", "-t", "0", name)

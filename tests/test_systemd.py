@@ -59,7 +59,7 @@ class Machine:
         self._cgroup = _new_cgroup(f"test-{os.getpid()}-{directory.name}")
         root, program = directory / "machine", directory / "program"
         root.mkdir()
-        _install(program)
+        install(program)
         unit = directory / UNIT.name
         # here a hard limit cannot be raised, as in most containers; everything else is the unit as it is shipped
         unit.write_text(re.sub("(?m)^LimitNOFILE=.*$", "LimitNOFILE=1024:4096", UNIT.read_text()))
@@ -152,7 +152,7 @@ def _new_cgroup(name: str) -> Path:
     pytest.fail("there is no cgroup v2 on this machine")
 
 
-def _install(program: Path) -> None:
+def install(program: Path) -> None:
     """What an installation holds, in a form that every user may read wherever this checkout lies."""
     library = program / "lib"
     ignore = shutil.ignore_patterns("__pycache__")

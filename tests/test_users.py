@@ -8,6 +8,7 @@ import os
 import shutil
 import stat
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +18,8 @@ from typing import Any
 import pytest
 from conftest import ROOT, Daemon, wait_for
 from test_machines_thirdparty import install, write_package
+
+from task_runner.lib.process import Process, descendants
 
 pytestmark = pytest.mark.needs("root", "unshare", "mount")
 
@@ -317,6 +320,36 @@ def test_every_machine_is_carried_out_as_the_user(root: Daemon):
     assert task["outcome"] == "succeeded", output
     assert output.splitlines()[-4:] == ["4001 /srv/builder", "4001 a.tar", "4001 out", "4001 out/public"]
     assert "echoed" in output
+
+
+def test_echo_is_carried_out_as_the_user_and_has_the_locks_of_all(root: Daemon):
+    script = "use exclusive stage\necho on\nsleep 1000\ncleanup\necho off"
+    task_id = root.submit(machine="echo", parameters=script, user="builder")
+    wait_for(lambda: root.output(task_id) == b"on\n", "it has begun")
+    [machine] = [each for each in descendants(root.runner_pid(task_id)) if "\nUid:\t4001\t4001\t4001\t" in _status(each)]
+    assert "\nCapEff:\t0000000000000000\n" in _status(machine)
+    waiting = root.submit(machine="echo", parameters="use exclusive stage\necho mine")
+    wait_for(lambda: root.output(waiting) == b"waiting for stage\n", "the lock is held")
+    root.post(f"/v1/tasks/{task_id}/stop", {})
+    assert root.wait(task_id)["signal"] == "SIGTERM"
+    assert root.output(task_id) == b"on\noff\n"
+    assert root.wait(waiting)["outcome"] == "succeeded"
+
+
+def _status(each: Process) -> str:
+    return Path(f"/proc/{each.pid}/status").read_text()
+
+
+def test_the_foreground_runs_nobody_as_somebody_else(tmp_path: Path):
+    spec = tmp_path / "spec.json"
+    spec.write_text('{"command": ["touch", "../ran"], "user": "nobody"}')
+    command = [sys.executable, "-m", "task_runner.lib.runner", "spec.json"]
+    ended = subprocess.run(
+        command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 127
+    assert "nobody has granted the task to run as nobody" in ended.stderr
+    assert not (tmp_path / "ran").exists()
 
 
 def test_files_of_the_machine_are_read_as_the_user(root: Daemon):

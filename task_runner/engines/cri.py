@@ -37,9 +37,10 @@ from task_runner.model.walls import TaskLimits
 _TELL = 1.0
 #: seconds between two looks at a container that has not been started, or that is just ending
 _LOOK = 0.05
+#: seconds in which the engine comes to know that a container has ended, after its helper has gone
+_ENDING = 0.5
 _STATES = {cri.CONTAINER_CREATED: "created", cri.CONTAINER_RUNNING: "running"}
 _ENDED = ("exited", "gone")
-_NOT_RUNNING = (Code.NOT_FOUND, Code.FAILED_PRECONDITION)
 #: the label by which the containers of pods are known to their users
 _POD_LABEL = "io.kubernetes.container.name"
 
@@ -71,6 +72,7 @@ class CriEngine:
             )
             begun = time.monotonic()
             try:
+                tell(f"pulling {image}", None)
                 while not _done(pulling, _TELL):
                     # the CRI does not say how far it is
                     tell(f"pulling {image} for {time.monotonic() - begun:.0f} s", None)
@@ -175,7 +177,8 @@ class CriEngine:
         return Seen(
             state=state,
             exit_code=status.exit_code if exited and known else None,
-            oom_killed=status.reason == "OOMKilled" if exited and known else None,
+            # its "no" is none: now and then it misses one, of a container that has just been started
+            oom_killed=True if status.reason == "OOMKilled" else None,
             pid=None if exited else _pid(found),
             image_id=self._used(status),
             error=status.message or (None if known else f"{self.name} has lost it"),
@@ -248,7 +251,7 @@ class CriEngine:
         return reference if reference.startswith("sha256:") else self._engine.image_id(reference)
 
     def _is_paused(self, container: str) -> bool:
-        with self._engine.asking(), unless(*_NOT_RUNNING, Code.UNIMPLEMENTED):
+        with contextlib.suppress(grpc.RpcError):  # it is just ending
             return self._engine.tasks.is_paused(container)
         return False
 
@@ -259,7 +262,7 @@ class CriEngine:
             with self._engine.asking():
                 yield
         except EngineFailed:
-            if self.look(container).state not in _ENDED:
+            if self.wait(container, _ENDING).state not in _ENDED:
                 raise
 
     def _thaw(self, container: str) -> None:
@@ -269,7 +272,7 @@ class CriEngine:
 
     def _wait_task(self, container: str, seconds: float) -> bool:
         """Returns once it has ended, or after so many seconds; at once, and False, where that cannot be waited for."""
-        with self._engine.asking(), unless(*_NOT_RUNNING, Code.UNIMPLEMENTED):
+        with contextlib.suppress(grpc.RpcError):
             self._engine.tasks.wait(container, seconds)
             return True
         return False

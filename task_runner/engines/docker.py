@@ -6,6 +6,9 @@ Where they differ:
   the daemon may: only there is all of it. Through the API, Podman that follows a log leaves out parts of it, so it is
   asked again and again; and Docker 20.10 loses newlines of lines of 16 KiB and more.
 - Podman says of every container that it was not killed for lack of memory. Its "no" counts as not known.
+- Podman looks again and again whether a container has ended, for whoever asks it to wait: its process is waited for
+  here, where it can be seen.
+- What a container of Docker writes and ends with while its engine is away is lost, though its exit code is not.
 - Podman will neither signal nor remove what is paused.
 - Neither tells a signal apart from an exit code: 137 may be either.
 
@@ -22,25 +25,21 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import docker
-import requests
 from docker import errors
-from urllib3.exceptions import ReadTimeoutError
 
-from task_runner.engines import creation, enginelog, linelog, recordlog
+from task_runner.engines import creation, enginelog, linelog, mainprocess, recordlog
 from task_runner.engines.base import Found, Login, Order, Seen, Tell
-from task_runner.engines.frames import frames, mended, skipping
+from task_runner.engines.dockerapi import Api
+from task_runner.engines.frames import mended, skipping
 from task_runner.engines.layers import Layers
 from task_runner.errors import EngineFailed
 from task_runner.model.status import LimitNote
 from task_runner.model.walls import TaskLimits
 
-#: seconds for an answer that does not depend on what containers do
-_PATIENCE = 120.0
+#: seconds for others who are at a container that is to be removed
+_REMOVAL = 20.0
 #: how often Podman looks whether a container has ended
 _INTERVAL = "100ms"
-#: of Podman's own API, beside Docker's
-_LIBPOD = "4.0.0"
 #: seconds between two looks at an output that cannot be followed; they grow, for each look reads it from its beginning
 _PAUSE, _LONGEST_PAUSE = 0.1, 10.0
 _STATES = {
@@ -60,14 +59,12 @@ class DockerEngine:
 
     def __init__(self, name: str, socket: str) -> None:
         self.name = name
-        self._socket = socket
         self._podman = name == "podman"
-        with self._asking():
-            self._client = docker.APIClient(base_url=f"unix://{socket}", timeout=_PATIENCE)
-        self._client.trust_env = False
+        self._api = Api(name, socket)
+        self._client = self._api.client
 
     def describe(self) -> str:
-        with self._asking():
+        with self._api.asking():
             version = self._client.version()
         names = [str(each.get("Name")) for each in version.get("Components") or []]
         product = "Podman" if "Podman Engine" in names else "Docker Engine"
@@ -80,7 +77,7 @@ class DockerEngine:
         return None if found is None else str(found["Id"])
 
     def _image(self, image: str) -> dict[str, Any] | None:
-        with self._asking():
+        with self._api.asking():
             try:
                 return dict(self._client.inspect_image(image))
             except errors.NotFound:
@@ -90,7 +87,7 @@ class DockerEngine:
         # never None: the library would look for credentials of its own
         credentials = {} if login is None else {"username": login.username, "password": login.password}
         layers = Layers()
-        with self._asking():
+        with self._api.asking():
             for line in self._client.pull(image, stream=True, decode=True, auth_config=credentials):
                 if line.get("error"):
                     raise EngineFailed(str(line["error"]))
@@ -105,8 +102,8 @@ class DockerEngine:
 
     def create(self, order: Order) -> str:
         command = self._command(order)
-        host = creation.host_config(order, self._socket if self._podman else None)
-        with self._asking():
+        host = creation.host_config(order, self._api.socket if self._podman else None)
+        with self._api.asking():
             made = self._client.create_container(
                 order.image,
                 entrypoint=command,
@@ -122,14 +119,8 @@ class DockerEngine:
             )
         container = str(made["Id"])
         if self._podman:
-            self._prepare(container)
+            self._api.init(container)  # it can be watched from its first moment on
         return container
-
-    def _prepare(self, container: str) -> None:
-        """Have Podman make the control groups and the process that will become the container's own, so that they can be
-        watched from the first moment. What it cannot make it says again at the start."""
-        with self._asking():
-            self._client.post(f"{self._client.base_url}/v{_LIBPOD}/libpod/containers/{container}/init")
 
     def _command(self, order: Order) -> list[str] | None:
         """What is told as the entry point. An empty list of arguments means the image's own to the API, unless it
@@ -142,7 +133,7 @@ class DockerEngine:
 
     def notes(self, order: Order) -> list[LimitNote]:
         limits = order.limits or TaskLimits()
-        with self._asking():
+        with self._api.asking():
             info = self._client.info()
             try:
                 taken = self._client.inspect_container(order.name)["HostConfig"]
@@ -151,17 +142,17 @@ class DockerEngine:
         return creation.notes(limits, self.name, info, taken)
 
     def start(self, container: str) -> None:
-        with self._asking():
+        with self._api.asking():
             self._client.start(container)
 
     def find(self, labels: Mapping[str, str]) -> list[Found]:
         wanted = [f"{name}={value}" for name, value in labels.items()]
-        with self._asking():
+        with self._api.asking():
             found = self._client.containers(all=True, filters={"label": wanted})
         return [_found(each) for each in found]
 
     def look(self, container: str) -> Seen:
-        with self._asking():
+        with self._api.asking():
             try:
                 found = self._client.inspect_container(container)
             except errors.NotFound:
@@ -183,16 +174,15 @@ class DockerEngine:
         )
 
     def wait(self, container: str, seconds: float) -> Seen:
-        url = self._url(container, "wait")
-        params = {"condition": "not-running", **({"interval": _INTERVAL} if self._podman else {})}
         deadline = time.monotonic() + seconds
         seen = self.look(container)
         while seen.state not in _ENDED and (left := deadline - time.monotonic()) > 0:
             if seen.state == "created":
-                time.sleep(min(left, 0.05))  # to the API that is "not running": it would answer at once
-            else:
-                with self._asking(), _suppressed_timeout():
-                    self._client.post(url, params=params, timeout=(_PATIENCE, max(left, 0.001)))
+                time.sleep(min(left, _PAUSE))  # to the API that is "not running": it would answer at once
+            elif not self._podman:
+                self._api.wait(container, left)
+            elif mainprocess.await_end(container, seen.pid, left):
+                self._api.wait(container, max(deadline - time.monotonic(), _PAUSE), _INTERVAL)
             seen = self.look(container)
         return seen
 
@@ -207,7 +197,7 @@ class DockerEngine:
 
     def _log_file(self, container: str) -> str | None:
         """Where the engine keeps what the container writes; None where that is not for us to read."""
-        with self._asking():
+        with self._api.asking():
             try:
                 found = self._client.inspect_container(container)
             except errors.NotFound:
@@ -224,7 +214,8 @@ class DockerEngine:
         ended = False
         while True:
             follow = not ended and not self._podman
-            for stream, data in skipping(self._log(container, follow=follow), dict(passed)):
+            pairs = self._api.log(container, follow=follow)
+            for stream, data in skipping(pairs if self._podman else mended(pairs), dict(passed)):
                 passed[stream] += len(data)
                 yield stream, data
             if ended:
@@ -232,30 +223,18 @@ class DockerEngine:
             ended = self.wait(container, pause).state in _ENDED
             pause = min(2 * pause, _LONGEST_PAUSE)
 
-    def _log(self, container: str, *, follow: bool) -> Iterator[tuple[int, bytes]]:
-        params = {"stdout": "1", "stderr": "1", **({"follow": "1"} if follow else {})}
-        timeout = (_PATIENCE, None if follow else _PATIENCE)
-        with self._asking():
-            answer = self._client.get(self._url(container, "logs"), params=params, stream=True, timeout=timeout)
-            with answer:
-                if answer.status_code == requests.codes.not_found:
-                    return
-                self._check(answer)
-                pairs = frames(answer.iter_content(None))
-                yield from pairs if self._podman else mended(pairs)
-
     def send(self, container: str, signal: str) -> None:
         if signal == "SIGKILL":
             self._thaw(container)
-        with self._asking(), self._unless_ended(container):
+        with self._api.asking(), self._unless_ended(container):
             self._client.kill(container, signal)
 
     def pause(self, container: str) -> None:
-        with self._asking(), self._unless_ended(container, "paused"):
+        with self._api.asking(), self._unless_ended(container, "paused"):
             self._client.pause(container)
 
     def resume(self, container: str) -> None:
-        with self._asking(), self._unless_ended(container, "running"):
+        with self._api.asking(), self._unless_ended(container, "running"):
             self._client.unpause(container)
 
     def _thaw(self, container: str) -> None:
@@ -264,21 +243,22 @@ class DockerEngine:
 
     def remove(self, container: str) -> None:
         self._thaw(container)
-        deadline = time.monotonic() + _PATIENCE
-        while True:
-            try:
-                self._client.remove_container(container, v=True, force=True)
-            except errors.NotFound:
-                return
-            except (errors.APIError, requests.RequestException) as error:
-                # somebody else is at it, or it is just starting or ending
-                if _status(error) not in (409, 500) or time.monotonic() > deadline:
-                    raise self._failed(error) from error
-                if self.look(container).state == "gone":
-                    return
-                time.sleep(0.1)
-            else:
-                return
+        deadline = time.monotonic() + _REMOVAL
+        with self._api.asking():
+            while not self._removed(container, last=time.monotonic() > deadline):
+                time.sleep(_PAUSE)
+
+    def _removed(self, container: str, *, last: bool) -> bool:
+        """False where somebody else is at it, or it is just starting or ending; at last that is an error."""
+        try:
+            self._client.remove_container(container, v=True, force=True)
+        except errors.NotFound:
+            return True
+        except errors.APIError as error:
+            if last or error.status_code not in (409, 500):
+                raise
+            return self.look(container).state == "gone"
+        return True
 
     def main_pid(self, name: str) -> int:
         seen = self.look(name)
@@ -291,26 +271,6 @@ class DockerEngine:
     def close(self) -> None:
         self._client.close()
 
-    # -- the API
-
-    def _url(self, container: str, verb: str) -> str:
-        return f"{self._client.base_url}/v{self._client.api_version}/containers/{container}/{verb}"
-
-    def _check(self, answer: requests.Response) -> None:
-        if not answer.ok:
-            try:
-                message = answer.json()["message"]
-            except (ValueError, KeyError):
-                message = answer.text
-            raise EngineFailed(str(message))
-
-    @contextlib.contextmanager
-    def _asking(self) -> Iterator[None]:
-        try:
-            yield
-        except (errors.DockerException, requests.RequestException) as error:
-            raise self._failed(error) from error
-
     @contextlib.contextmanager
     def _unless_ended(self, container: str, also: str = "gone") -> Iterator[None]:
         """What the engine refuses of a container that has ended, or is as it should be, is as good as done."""
@@ -320,29 +280,7 @@ class DockerEngine:
             if self.look(container).state not in (*_ENDED, also):
                 raise
 
-    def _failed(self, error: Exception) -> EngineFailed:
-        """In the engine's words."""
-        if isinstance(error, errors.APIError):
-            return EngineFailed(str(error.explanation or error))
-        return EngineFailed(f"{self.name} does not answer at {self._socket}: {error}")
-
-
-@contextlib.contextmanager
-def _suppressed_timeout() -> Iterator[None]:
-    """Of the head of an answer or of its body, for which the library has different errors."""
-    try:
-        yield
-    except requests.Timeout:
-        pass
-    except requests.ConnectionError as error:
-        if not (error.args and isinstance(error.args[0], ReadTimeoutError)):
-            raise
-
 
 def _found(container: dict[str, Any]) -> Found:
     names = container.get("Names") or [""]
     return Found(id=container["Id"], name=names[0].lstrip("/"), labels=dict(container.get("Labels") or {}))
-
-
-def _status(error: Exception) -> int | None:
-    return error.status_code if isinstance(error, errors.APIError) else None

@@ -6,7 +6,9 @@ a hole in it; a file beside it says how far, and how much of the two streams tha
 
 from __future__ import annotations
 
+import itertools
 import json
+import operator
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -22,7 +24,7 @@ KEEP = 1 << 26
 _BLOCK = 1 << 18
 #: seconds between two looks at a container whose log is silent. The file is closed when the container has ended: this
 #: is for the case that nobody could be told of that
-_LOOK = 2.0
+_LOOK = 5.0
 #: seconds until the first look once the file has been closed; doubled each time
 _NEAR = 0.02
 #: seconds for which output is collected, where it comes all the time: its reader is not to wake for each line
@@ -94,14 +96,12 @@ def follow(
         os.close(fd)
 
 
-def _entries(
-    fd: int, path: str, parse: Parse, place: _Place, ended: Callable[[], bool]
-) -> Iterator[tuple[int, bytes]]:
+def _entries(fd: int, path: str, parse: Parse, place: _Place, ended: Callable[[], bool]) -> Iterator[tuple[int, bytes]]:
     rest = b""
     for block in _blocks(fd, path, place.offset, ended):
         rest += block
         pairs, size = parse(rest)
-        for stream, data in pairs:
+        for stream, data in _joined(pairs):
             if unread := place.unread(stream, data):
                 yield stream, unread
         rest = rest[size:]
@@ -109,6 +109,12 @@ def _entries(
             _free(path, freed)
     if rest:
         yield 2, rest  # torn when the disk was full or the machine crashed: shown rather than left out
+
+
+def _joined(pairs: Iterable[tuple[int, bytes]]) -> Iterator[tuple[int, bytes]]:
+    """Neighbours of one stream as one."""
+    for stream, neighbours in itertools.groupby(pairs, operator.itemgetter(0)):
+        yield stream, b"".join(data for _, data in neighbours)
 
 
 def _free(path: str, size: int) -> None:

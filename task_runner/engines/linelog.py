@@ -6,30 +6,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 _STREAMS = {b"stdout": 1, b"stderr": 2}
 
 
-def whole_lines(data: bytes) -> tuple[Iterator[tuple[int, bytes]], int]:
-    """What the whole lines at the beginning say, as pairs of stream and bytes, and how many bytes they are. Neighbours
-    of one stream are one pair."""
+def whole_lines(data: bytes) -> tuple[list[tuple[int, bytes]], int]:
+    """What the whole lines at the beginning say, as pairs of stream and bytes, and how many bytes they are."""
     end = data.rfind(b"\n") + 1
-    return _entries(data[:end]), end
-
-
-def _entries(lines: bytes) -> Iterator[tuple[int, bytes]]:
-    stream = 0
-    parts: list[bytes] = []
-    for line in lines.split(b"\n")[:-1]:
-        number, content = _entry(line)
-        if number != stream and parts:
-            yield stream, b"".join(parts)
-            parts = []
-        stream = number
-        parts.append(content)
-    if parts:
-        yield stream, b"".join(parts)
+    return [_entry(line) for line in data[:end].split(b"\n")[:-1]], end
 
 
 def _entry(line: bytes) -> tuple[int, bytes]:

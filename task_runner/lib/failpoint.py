@@ -1,8 +1,8 @@
 """Named places where the program can be made to die, so that a test can ask what comes after.
 
 `TASK_RUNNER_FAILPOINT=accept.before-commit` makes the process kill itself with SIGKILL on reaching that place;
-`name:3` on reaching it for the third time; `name@/path` not before there is such a file. Without the variable a
-failpoint is one dictionary look-up.
+`name:3` on reaching it for the third time; `name@/path` not before there is such a file, which it takes with it: of all
+processes that have that failpoint one dies. Without the variable a failpoint is one dictionary look-up.
 """
 
 from __future__ import annotations
@@ -37,5 +37,15 @@ def reach(name: str) -> None:
         if armed.trigger is not None and not os.path.exists(armed.trigger):
             return
         armed.left -= 1
-        if armed.left == 0:
+        if armed.left == 0 and _take(armed.trigger):
             os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _take(trigger: str | None) -> bool:
+    if trigger is None:
+        return True
+    try:
+        os.unlink(trigger)
+    except FileNotFoundError:
+        return False  # another process was faster
+    return True

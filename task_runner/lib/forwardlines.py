@@ -27,8 +27,10 @@ class Log:
         """``limit``: bytes beyond which the runner frees the middle. Raises Damaged, OSError."""
         self.fd = open_regular(path)
         self.stream = stream
-        #: nothing more will come
+        #: nothing more is to be read
         self.ended = False
+        #: and nothing more will ever come: a last line without a line feed is a line
+        self.complete = False
         self._limit = limit
         self._size = 0
         self._counted = 0
@@ -52,10 +54,11 @@ class Log:
         return True
 
     def end(self, size: int | None) -> None:
-        """Nothing more will come than so many bytes; None: than are there now."""
+        """Nothing more will come than so many bytes. None: what is there now is to be read, and who reads what comes
+        then is somebody else."""
         there = os.fstat(self.fd).st_size
         self._size = there if size is None else min(size, there)
-        self.ended = True
+        self.ended, self.complete = True, size is not None
 
     # -- of which action, and when
 
@@ -207,7 +210,7 @@ class Reader:
 
     def _rest(self) -> Line | None:
         """The last line, where it has no line feed."""
-        if not self.log.ended or self._at == len(self._held):
+        if not self.log.complete or self._at == len(self._held):
             return None
         return self._take(len(self._held), len(self._held), last=True)
 

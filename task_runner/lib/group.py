@@ -199,6 +199,13 @@ class Group:
         """Processes of it that the kernel has killed because there was no memory; None: not counted here."""
         return groupuse.oom_kills(self.place("memory"))
 
+    def oom_words(self, kills: int) -> str:
+        """What so many kills mean. Where all of a group goes at once the kernel counts more than there were."""
+        place = self.place("memory")
+        whole = self.memory_mb is not None and place is not None and place.version == 2
+        limit = "without a limit of its own" if self.memory_mb is None else f"{self.memory_mb} MiB allowed"
+        return f"out of memory: the kernel killed {'all' if whole else kills} of its processes ({limit})"
+
     def accounting(self) -> Accounting | None:
         """What has been used so far."""
         if not self.directories:

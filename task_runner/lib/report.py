@@ -109,15 +109,14 @@ class ActionNote:
         if self.process is not None:
             self.usage = usage_since(self._before)  # of all tries together
         if self._group is not None and self._kills_before is not None:
-            self._note_oom((self._group.oom_kills() or 0) - self._kills_before, self._group.memory_mb)
+            self._note_oom(self._group, (self._group.oom_kills() or 0) - self._kills_before)
 
-    def _note_oom(self, kills: int, allowed: int | None) -> None:
+    def _note_oom(self, group: Group, kills: int) -> None:
         """``kills``: in this try. What runs in a container is not counted here: its engine tells."""
         if kills > 0:
             self.oom_killed = True
             if self.outcome is Outcome.FAILED and self.error is None:
-                limit = "without a limit of its own" if allowed is None else f"{allowed} MiB allowed"
-                self.error = f"out of memory: the kernel killed {kills} of its processes ({limit})"
+                self.error = group.oom_words(kills)
         elif self.oom_killed is None and self.container is None:
             self.oom_killed = False
 

@@ -162,6 +162,7 @@ class TaskRunner:
 
     def _go_on(self, legacy: Legacy) -> Status:
         """The same from where a dead runner was."""
+        failpoint.reach("runner.took-over")
         note, index, own = self._report.inherit(legacy.status), legacy.action.index, len(self._spec.actions)
         self._time.inherit(legacy.status.paused_seconds, legacy.paused)
         self._supervision.inherit(legacy)

@@ -8,7 +8,7 @@ import os
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from task_runner.lib import process, signals, tree
+from task_runner.lib import failpoint, process, signals, tree
 from task_runner.lib.clock import Clock
 from task_runner.lib.equipment import Equipment, is_remote, wants_input
 from task_runner.lib.family import Family
@@ -48,6 +48,7 @@ class Speech:
 
     def begin(self, note: ActionNote, index: int, action: Action, *, take_up: bool) -> int:
         """Start a try, or go on with one that a dead runner has begun; returns the pid. Raises StartFailed, OSError."""
+        failpoint.reach("runner.before-machine")
         self.hearing.expect()
         self.hearing.container = note.container if take_up else None
         self._following = None
@@ -56,7 +57,9 @@ class Speech:
             _unlink(self._equipment.keep(index, note.tries))
         if is_remote(action):
             self._begin_remote(note, index, action, take_up=take_up)
-        return self._start(note, index, action, take_up=take_up)
+        pid = self._start(note, index, action, take_up=take_up)
+        failpoint.reach("runner.after-machine")
+        return pid
 
     def _begin_remote(self, note: ActionNote, index: int, action: Action, *, take_up: bool) -> None:
         self._family.remote = True
@@ -100,6 +103,7 @@ class Speech:
 
     def conclude(self, note: ActionNote, index: int, action: Action, cut: str | None) -> Outcome:
         """After the end of a try: how it ended, by the machine's words or else by its process's end."""
+        failpoint.reach("runner.machine-ended")
         self.hearing.end()
         _unlink(self._equipment.keep(index, note.tries))
         if self._following is not None and self._following.left and note.container is not None:
@@ -148,6 +152,7 @@ class Speech:
     def heard_news(self) -> None:
         """Its container or its ending is known, or known better."""
         if self.hearing.ending is not None:
+            failpoint.reach("runner.heard-ending")
             self._family.over = self._family.remote
         note = self._report.note
         if note is not None and note.container != self.hearing.container:

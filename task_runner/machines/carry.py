@@ -44,6 +44,11 @@ def send(path: str, prefix: str, to: BinaryIO) -> None:
                 _copy(file, to, size)
 
 
+def send_end(to: BinaryIO) -> None:
+    """That was all."""
+    _line(to, {})
+
+
 def _walk(path: str) -> Iterator[tuple[str, int, os.stat_result]]:
     """Every entry, directories before what is in them, with a descriptor of the directory it stands in."""
     for top, directories, files, fd in os.fwalk(path):
@@ -69,20 +74,32 @@ def _copy(source: BinaryIO, to: BinaryIO, size: int) -> None:
 def receive(name: str, source: BinaryIO) -> str:
     """Make a directory called so where we may, with all that comes; returns its path. Raises StartFailed, OSError."""
     place = _make(name)
-    os.chdir(place)
-    while line := source.readline():
-        entry = json.loads(line)
-        path = entry["path"]
-        if entry["kind"] == "directory":
-            os.mkdir(path, 0o700 | entry["mode"])
-        elif entry["kind"] == "link":
-            os.symlink(entry["target"], path)
-        else:
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-            with open(os.open(path, flags, 0o600), "wb") as file:
-                _copy(source, file, entry["size"])
-                os.fchmod(file.fileno(), 0o700 & entry["mode"] | entry["mode"])
+    try:
+        os.chdir(place)
+        while _receive_one(source):
+            pass
+    except BaseException:
+        remove(place)
+        raise
     return place
+
+
+def _receive_one(source: BinaryIO) -> bool:
+    """Make what comes next; False where that was all. Raises OSError, ValueError, EOFError."""
+    entry = json.loads(source.readline())
+    path = entry.get("path")
+    if path is None:
+        return False
+    if entry["kind"] == "directory":
+        os.mkdir(path, 0o700 | entry["mode"])
+    elif entry["kind"] == "link":
+        os.symlink(entry["target"], path)
+    else:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        with open(os.open(path, flags, 0o600), "wb") as file:
+            _copy(source, file, entry["size"])
+            os.fchmod(file.fileno(), entry["mode"] | 0o400)
+    return True
 
 
 def _make(name: str) -> str:

@@ -186,6 +186,8 @@ def _become(
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)
         if account is not None:
             walls.enter(Walls(account=account))
+        if os.geteuid() != 0:
+            walls.drop_capabilities()  # a daemon may have been given some; bubblewrap takes none
         fork.die_with(us)
         os.set_inheritable(tell, True)
         os.execve(argv[0], [*argv, "--as-pid-1", "--", "/bin/cat"], {"PATH": os.defpath, "LC_ALL": "C"})

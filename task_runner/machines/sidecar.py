@@ -17,12 +17,12 @@ import json
 import os
 import signal
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NoReturn
 
 from task_runner.errors import StartFailed, TaskRunnerError
-from task_runner.machines import carry, fork, namespaces, process, target, walls
+from task_runner.machines import carry, fork, process, target, walls
 from task_runner.machines.base import Context
 from task_runner.machines.target import SIDECAR, Target, User
 from task_runner.model.machines import ProcessParameters
@@ -48,8 +48,6 @@ class Beside:
     mounted: bool
     env: dict[str, str]
     directory: str
-    #: our own pid namespace, to be back in
-    home: int
     #: the directory made in the target; none: there is none
     copy: str | None = None
 
@@ -81,9 +79,8 @@ class Beside:
 
     def close(self) -> None:
         if self.copy is not None:
-            path = self.copy
-            namespaces.join(self.home, "pid")
-            os.waitpid(fork.fork(lambda: self._as_user(lambda: carry.remove(path))), 0)
+            self.enter()  # by ourselves: a child could be killed, as one of those that are to be stopped
+            carry.remove(self.copy)
 
     # -- the copy
 
@@ -92,15 +89,18 @@ class Beside:
         source, sink = os.pipe2(os.O_CLOEXEC)
         answer, say = os.pipe2(os.O_CLOEXEC)
 
-        def receive() -> None:
+        def receive() -> NoReturn:
             os.close(sink)
             try:
+                self.enter()
+                os.umask(0o077)
                 said = {"path": carry.receive(name, open(source, "rb"))}  # noqa: SIM115
-            except (OSError, StartFailed) as error:
+            except (OSError, ValueError, EOFError, StartFailed) as error:
                 said = {"fault": str(error)}
             os.write(say, json.dumps(said).encode())
+            os._exit(0)
 
-        pid = fork.fork(lambda: self._as_user(receive))
+        pid = fork.fork(receive)
         os.close(source)
         os.close(say)
         fault = None
@@ -109,6 +109,7 @@ class Beside:
                 carry.send(work, "work", to)
                 if secrets is not None:
                     carry.send(secrets, "secrets", to)
+                carry.send_end(to)
         except (OSError, EOFError) as error:
             fault = f"files: {error}"
         with open(answer, "rb") as told:
@@ -119,15 +120,6 @@ class Beside:
             self.close()
             raise StartFailed(f"files: {said.get('fault') or fault}")
         return self.copy
-
-    def _as_user(self, work: Callable[[], None]) -> NoReturn:
-        try:
-            signal.signal(signal.SIGPIPE, signal.SIG_IGN)
-            self.enter()
-            os.umask(0o077)
-            work()
-        finally:
-            os._exit(0)
 
 
 def find(wanted: ProcessParameters, context: Context) -> Beside:
@@ -145,7 +137,6 @@ def find(wanted: ProcessParameters, context: Context) -> Beside:
         mounted=mounted,
         env=_environment(wanted, context, found, user),
         directory=os.path.join("" if mounted else context.work, wanted.working_directory or "") or ".",
-        home=os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC),
     )
     if mounted and (context.secret_files is not None or not carry.is_empty(context.work)):
         _bring(place, wanted, context)
@@ -165,6 +156,7 @@ def _see_that_it_may(context: Context, found: Target, mounted: bool) -> None:
 
 
 def _bring(place: Beside, wanted: ProcessParameters, context: Context) -> None:
+    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # what is made there is to be removed as well
     name = f"task-runner-{context.task_id}-{os.urandom(4).hex()}"
     top = place.bring(name, context.work, context.secret_files)
     place.directory = os.path.join(top, "work", wanted.working_directory or "")
@@ -222,13 +214,15 @@ def _container(name: str, engine: str | None, context: Context, kinds: list[str]
     helper = fork.fork(ask)
     os.close(say)
     os.close(wait)
-    with open(answers, "rb") as told:
-        found = target.hold(_pid(told.readline()), kinds)
-        os.write(go_on, b"?")
-        if _pid(told.readline()) != found.pid:
-            raise StartFailed(f"sidecar: the container {name} was started anew just now")
-    os.close(go_on)
-    os.waitpid(helper, 0)
+    try:
+        with open(answers, "rb") as told:
+            found = target.hold(_pid(told.readline()), kinds)
+            os.write(go_on, b"?")
+            if _pid(told.readline()) != found.pid:
+                raise StartFailed(f"sidecar: the container {name} was started anew just now")
+    finally:
+        os.close(go_on)
+        os.waitpid(helper, 0)
     return found
 
 

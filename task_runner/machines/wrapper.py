@@ -24,6 +24,12 @@ from task_runner.model.machines import ProcessParameters
 
 #: what asks the wrapper to pass a signal on
 _PASS = range(signal.SIGRTMIN, signal.SIGRTMAX + 1)
+#: what ends the wrapper while there is no command
+_ENDING = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2}
+
+
+class _Stopped(Exception):
+    """A signal ended it before there was a command."""
 
 
 class Place(Protocol):
@@ -41,7 +47,7 @@ class Place(Protocol):
         """Become the command. Raises StartFailed, OSError."""
 
     def close(self) -> None:
-        """Put away what was made for the command, when it has ended."""
+        """Put away what was made for the command, when it has ended. The wrapper does nothing after this."""
 
 
 def start(parameters: Any, context: Context) -> int:
@@ -62,10 +68,10 @@ def _become(wanted: ProcessParameters, context: Context, stdin: int, runner: int
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_SETMASK, _PASS)
         ended = carry_out(wanted, context, lambda: _place(wanted, context), runner)
-        result = {"exitCode": None, "signal": signal.Signals(-ended).name} if ended < 0 else {"exitCode": ended}
-        say.say(context.say, {"ended": result})
     except StartFailed as error:
         say.say(context.say, {"failed": str(error)})
+    except _Stopped:
+        signal.pthread_sigmask(signal.SIG_SETMASK, [])
     except BaseException:
         import traceback
 
@@ -97,7 +103,12 @@ def carry_out(
         if runner is not None:
             fork.die_with(runner)  # joining made the kernel forget
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-        return _follow(_start(wanted, context, place))
+        if signal.sigpending() & _ENDING:
+            raise _Stopped  # it came while the place was made, and there is no command yet that it could reach
+        ended = _follow(_start(wanted, context, place))
+        result = {"exitCode": None, "signal": signal.Signals(-ended).name} if ended < 0 else {"exitCode": ended}
+        say.say(context.say, {"ended": result})
+        return ended
     finally:
         place.close()
 

@@ -212,9 +212,11 @@ class Logging:
 
     __pydantic_config__: ClassVar[Any] = STRICT
 
+    #: to a log server
     syslog: Syslog | None = None
-    #: to this machine's journal
+    #: to the journal of the server's machine
     journald: bool = False
     #: the tag (APP-NAME, SYSLOG_IDENTIFIER) is this, the task's name or else its id, and the suffix
     tag_prefix: Annotated[str, Limit(max_length=20, pattern=r"^[\x21-\x7e]*$")] = ""
+    #: the end of the tag
     tag_suffix: Annotated[str, Limit(max_length=20, pattern=r"^[\x21-\x7e]*$")] = ""

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from task_runner.environment.base import Environment, Launch
 from task_runner.errors import TaskRunnerError
-from task_runner.lib import backoff
+from task_runner.lib import backoff, failpoint
 from task_runner.lib.clock import Clock
 from task_runner.model.grant import Grant
 from task_runner.model.status import Identity
@@ -77,6 +77,7 @@ class Succession:
             extra={"action": "take_up", "task": task.id},
         )
         attempt = task.record.attempt
+        failpoint.reach("succession.launch")
         self._environment.launch(
             Launch(task_id=task.id, attempt=attempt, spec=task.spec_json, grant=grant, take_up=True)
         )

@@ -1,6 +1,8 @@
-"""Starts the `container` machine as a runner does, and prints what it says: the pid first, its lines, then how it ended.
+"""Starts the `container` machine as runners do, each forked from this process, which has everything loaded.
 
-    python remote_machine.py '{"parameters": {…}, "stdout": PATH, "stderr": PATH, "context": {…}}'
+Reads one JSON object a line: {"parameters": {…}, "said", "stdout", "stderr": paths, "context": {…}}; answers with the
+pid of the runner. What the machine says goes to the file `said`, a line each: the pid of its process before, and how
+that has ended behind it.
 """
 
 from __future__ import annotations
@@ -9,55 +11,59 @@ import json
 import os
 import signal
 import sys
-import threading
+from typing import Any, NoReturn
 
+from task_runner.engines import docker  # noqa: F401  once, and not in every child
 from task_runner.machines import containercopy, containerengine, containerlife, registry
 from task_runner.machines.base import Context
+from task_runner.machines.walls import Walls
 from task_runner.model.codec import from_json
 from task_runner.model.containerpolicy import ContainerPolicy
 from task_runner.model.grant import GrantedAccount
 from task_runner.model.spec import Action
 from task_runner.model.walls import TaskLimits
-from task_runner.machines.walls import Walls
+
+_RECORDS = {"containers": ContainerPolicy, "limits": TaskLimits}
 
 
 def _open(path: str) -> int:
-    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
 
 
-def main() -> None:
-    order = json.loads(sys.argv[1])
-    given = order["context"]
-    if "containers" in given:
-        given["containers"] = from_json(ContainerPolicy, given["containers"])
-    if "limits" in given:
-        given["limits"] = from_json(TaskLimits, given["limits"])
+def _context(order: dict[str, Any], say: int) -> Context:
+    given = {name: from_json(_RECORDS[name], value) if name in _RECORDS else value for name, value in order["context"].items()}
     if "account" in given:
         given["walls"] = Walls(account=from_json(GrantedAccount, given.pop("account")))
-    containerengine.PATIENCE = order.get("patience", containerengine.PATIENCE)
-    containerlife.SETTLE = order.get("settle", containerlife.SETTLE)
-    containercopy.SPACE = order.get("space", containercopy.SPACE)
     if "die_at" in order:
         given["reach"] = lambda place: os.kill(os.getpid(), signal.SIGKILL) if place == order["die_at"] else None
     stdout = _open(order["stdout"])
     stderr = stdout if order["stderr"] == order["stdout"] else _open(order["stderr"])
-    hear, say = os.pipe2(os.O_CLOEXEC)
-    context = Context(action_index=0, stdout=stdout, stderr=stderr, locks="/tmp", say=say, **given)
-    pid = registry.start(Action(machine="container", parameters=order["parameters"]), context)
-    os.close(say)
-    print(pid, flush=True)
+    return Context(action_index=0, stdout=stdout, stderr=stderr, locks="/tmp", say=say, **given)
 
-    def relay() -> None:
-        with open(hear, encoding="utf-8") as said:
-            for line in said:
-                print(line, end="", flush=True)
 
-    thread = threading.Thread(target=relay)
-    thread.start()
+def _run(order: dict[str, Any]) -> NoReturn:
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    said = _open(order["said"])
+    containerengine.PATIENCE = containercopy.PATIENCE = order.get("patience", containerengine.PATIENCE)
+    containerlife.SETTLE = order.get("settle", containerlife.SETTLE)
+    containercopy.SPACE = order.get("space", containercopy.SPACE)
+    pid = registry.start(Action(machine="container", parameters=order["parameters"]), _context(order, said))
+    os.write(said, b'{"pid": %d}\n' % pid)
     _pid, status = os.waitpid(pid, 0)
-    thread.join()
-    print(json.dumps({"code": os.waitstatus_to_exitcode(status)}), flush=True)
+    os.write(said, b'{"code": %d}\n' % os.waitstatus_to_exitcode(status))
+    os._exit(0)
 
 
-if __name__ == "__main__":
-    main()
+def main() -> None:
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    for line in sys.stdin:
+        pid = os.fork()
+        if pid == 0:
+            try:
+                _run(json.loads(line))
+            finally:
+                os._exit(1)
+        print(pid, flush=True)
+
+
+main()

@@ -1,0 +1,321 @@
+"""What machines say to their runner, and how one that stands for something elsewhere is followed, stopped and paused."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from attempts import Attempt, attempt, shell, states  # noqa: F401  a fixture
+from conftest import PATIENCE, ROOT, wait_for
+
+from task_runner.lib import process, signals
+from task_runner.lib.hearing import ROOM, Ending, Said, parse
+from task_runner.model.codec import to_json
+from task_runner.model.state import Event, Outcome, State
+from task_runner.model.status import ContainerNote, LimitNote
+
+
+def said(**note: object) -> bytes:
+    return json.dumps(note).encode()
+
+
+NOTE = {"engine": "podman", "name": "c", "image": "i"}
+
+
+@pytest.mark.parametrize(
+    ("line", "means"),
+    [
+        (said(state="provisioning"), Said(event=Event.PROVISION)),
+        (said(state="running"), Said(event=Event.SPAWN)),
+        (said(paused=True), Said(paused=True)),
+        (said(paused=False), Said(paused=False)),
+        (said(container=NOTE), Said(container=ContainerNote(engine="podman", name="c", image="i"))),
+        (said(ended={"exitCode": 0}), Said(ending=Ending(outcome=Outcome.SUCCEEDED, exit_code=0))),
+        (
+            said(ended={"exitCode": 3, "signal": None, "oomKilled": False}),
+            Said(ending=Ending(outcome=Outcome.FAILED, exit_code=3, oom_killed=False)),
+        ),
+        (
+            said(ended={"exitCode": None, "signal": "SIGKILL", "oomKilled": True}),
+            Said(ending=Ending(outcome=Outcome.FAILED, signal="SIGKILL", oom_killed=True)),
+        ),
+        (said(failed="no such image"), Said(ending=Ending(outcome=Outcome.FAILED, reason="no such image"))),
+        (said(lost="it is gone"), Said(ending=Ending(outcome=Outcome.LOST, reason="it is gone"))),
+    ],
+)
+def test_what_a_line_means(line, means):
+    assert parse(line) == means
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"",
+        b"[]",
+        b"null",
+        b"{",
+        b"\xff\xfe",
+        b"[" * 100_000,
+        said(state="exited"),
+        said(state=1),
+        said(paused="yes"),
+        said(container={"engine": 1}),
+        said(container=[]),
+        said(ended={}),
+        said(ended={"exitCode": True}),
+        said(ended={"exitCode": 0.0}),
+        said(ended={"signal": "SIGNOTHING"}),
+        said(failed=None),
+        said(lost={}),
+        said(whatever=1),
+    ],
+)
+def test_what_makes_no_sense_is_ignored(line):
+    assert parse(line) is None
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"limits": [to_json(LimitNote(limit="pids", asked=1.0, by=None, note="\N{SNOWMAN}" * 1000))] * 50},
+        {"name": "n" * 10_000, "image": "\U0001f4a9" * 10_000, "id": "\x00" * 10_000},
+        {"outputNote": "\x01" * 100_000},
+        {"accounting": {"by": "cgroup v2" * 1000}},
+        {"accounting": {"by": "cgroup v2", "memoryPeakBytes": 10**4000}},
+    ],
+)
+def test_whatever_is_said_of_a_container_fits_into_the_last_status(more):
+    found = parse(said(container={**NOTE, **more}))
+    assert found is not None
+    assert found.container is not None
+    assert len(json.dumps(to_json(found.container))) <= ROOM
+
+
+
+
+# -- a runner and a machine that says what the test wants
+
+
+SAYER = [sys.executable, str(ROOT / "tests/tools/sayer.py")]
+RUNS = "say(state='running'); "
+OVER = "say(ended={'exitCode': 0}); "
+
+
+def remote(first: str, **more: Any) -> dict[str, Any]:
+    """An action whose process does this; ``parameters`` may say what one does that takes it up."""
+    return {"machine": "container", "parameters": {"first": first, **more.pop("parameters", {})}, **more}
+
+
+@pytest.fixture
+def sayer(attempt: Callable[..., Attempt]) -> Callable[..., Attempt]:
+    """Starts a runner of such actions."""
+
+    def start(*actions: dict[str, Any], **spec: Any) -> Attempt:
+        return attempt({"actions": list(actions), **spec}, prefix=SAYER)
+
+    return start
+
+
+def word(attempt: Attempt, name: str) -> list[str]:
+    path = Path(attempt.directory.work) / name
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def touch(attempt: Attempt, name: str) -> None:
+    (Path(attempt.directory.work) / name).touch()
+
+
+def test_a_machine_says_how_it_gets_on_and_how_it_ended(sayer):
+    it = sayer(remote("stage.note(id='c1'); stage.wait('a'); say(state='running'); stage.wait('b'); say(ended={'exitCode': 3})"))
+    told = it.until(lambda status: status.actions[0].container, "its container is told")
+    assert told.state is State.PROVISIONING
+    assert told.actions[0].container == ContainerNote(engine="podman", name="it", image="i", id="c1")
+    touch(it, "a")
+    it.until(lambda status: status.state is State.RUNNING, "it runs")
+    touch(it, "b")
+    status = it.wait()
+    assert (status.state, status.outcome, status.exit_code, status.error) == (State.EXITED, Outcome.FAILED, 3, None)
+    assert word(it, "starts") == ["first 1"]
+
+
+def test_the_ending_it_said_counts_however_its_process_ends(sayer):
+    it = sayer(remote(RUNS + OVER + "stage.die()"))
+    assert (status := it.wait()).outcome is Outcome.SUCCEEDED
+    assert (status.exit_code, status.signal, word(it, "starts")) == (0, None, ["first 1"])
+
+
+def test_what_could_not_be_provided_fails_with_the_reason(sayer):
+    status = sayer(remote("say(state='provisioning'); say(failed='no such image')")).wait()
+    assert (status.outcome, status.exit_code) == (Outcome.FAILED, None)
+    assert status.error == "provisioning failed: no such image"
+
+
+def test_a_failed_try_is_followed_by_another_as_the_action_says(sayer):
+    first = "say(failed='later') if stage.context.tries < 3 else say(state='running') or say(ended={'exitCode': 0})"
+    it = sayer(remote(first, retry={"count": 5, "delaySeconds": 0.01}))
+    assert it.wait().outcome is Outcome.SUCCEEDED
+    assert word(it, "starts") == ["first 1", "first 2", "first 3"]
+
+
+def test_lost_ends_the_task_whatever_may_fail_and_the_cleanup_runs(sayer):
+    it = sayer(
+        remote(RUNS + "say(lost='it is gone')", continueOnFailure=True, retry={"count": 5, "delaySeconds": 0.01}),
+        shell("echo never"),
+        cleanup=[shell("echo tidied")],
+    )
+    status = it.wait()
+    assert (status.state, status.outcome, status.exit_code) == (State.LOST, Outcome.LOST, None)
+    assert status.error == "how it ended is not known: it is gone"
+    assert states(status) == ["exited", "skipped", "exited"]
+    assert it.output == b"tidied\n"
+
+
+def test_a_container_killed_for_lack_of_memory_fails_for_that_reason(sayer):
+    status = sayer(remote(RUNS + "say(ended={'exitCode': 137, 'oomKilled': True})")).wait()
+    assert (status.outcome, status.exit_code, status.oom_killed) == (Outcome.FAILED, 137, True)
+    assert "out of memory" in (status.error or "")
+
+
+def test_nonsense_and_floods_are_ignored(sayer):
+    flood = "stage.raw(b'x' * 300_000 + b'\\n{\"state\": 1}\\n[]\\n' + b'\\xff' * 70_000 + b'\\n' + b'{}\\n' * 10_000); "
+    status = sayer(remote(flood + RUNS + OVER)).wait()
+    assert (status.outcome, status.exit_code) == (Outcome.SUCCEEDED, 0)
+
+
+def test_only_the_first_ending_counts(sayer):
+    status = sayer(remote(RUNS + "say(ended={'exitCode': 4}); say(ended={'exitCode': 0}); say(lost='x')")).wait()
+    assert (status.outcome, status.exit_code) == (Outcome.FAILED, 4)
+
+
+def test_a_polite_stop_is_passed_on_and_the_ending_is_its_own(sayer):
+    it = sayer(remote(RUNS + "stage.take(); stage.take(); say(ended={'exitCode': 5})"), stopSignal="SIGINT")
+    it.until(lambda status: status.state is State.RUNNING, "it runs")
+    it.stop()
+    status = it.wait()
+    assert (status.outcome, status.exit_code) == (Outcome.CANCELLED, 5)
+    assert sorted(word(it, "signals")) == ["SIGCONT", "SIGINT"]
+    assert status.receipt is not None
+    assert (status.receipt.reason, status.receipt.container) == ("stop", "SIGINT passed on")
+
+
+def test_after_the_grace_it_is_told_to_kill(sayer):
+    first = RUNS + "\nwhile stage.take() != 'KILL': pass\nsay(ended={'exitCode': 137})"
+    it = sayer(remote(first), graceSeconds=0.2)
+    it.until(lambda status: status.state is State.RUNNING, "it runs")
+    it.stop()
+    status = it.wait()
+    assert (status.outcome, status.exit_code) == (Outcome.CANCELLED, 137)
+    assert status.receipt is not None
+    assert status.receipt.container == "SIGTERM passed on; killed when the grace was over"
+
+
+def test_sigkill_is_asked_for_and_not_sent_to_the_machine_itself(sayer):
+    first = RUNS + "\nwhile stage.take() != 'KILL': pass\nsay(ended={'signal': 'SIGKILL'})"
+    it = sayer(remote(first), stopSignal="SIGKILL")
+    it.until(lambda status: status.state is State.RUNNING, "it runs")
+    it.stop()
+    status = it.wait()
+    assert (status.outcome, status.signal, word(it, "starts")) == (Outcome.CANCELLED, "SIGKILL", ["first 1"])
+
+
+def test_what_does_not_obey_is_ended_and_what_it_ran_is_killed(sayer):
+    it = sayer(remote("stage.note(); " + RUNS + "stage.hang()"), graceSeconds=0.1)
+    it.until(lambda status: status.state is State.RUNNING, "it runs")
+    # stands for a process of the container: none of the runner's descendants
+    elsewhere = subprocess.Popen(["sleep", "600"], env={**os.environ, process.MARK: it.id})
+    try:
+        it.stop()
+        assert elsewhere.wait(PATIENCE) == -signal.SIGKILL
+    finally:
+        elsewhere.kill()
+        elsewhere.wait()
+    status = it.wait()
+    assert (status.outcome, status.exit_code) == (Outcome.CANCELLED, None)
+    assert status.receipt is not None
+    assert "it could not be removed (" in (status.receipt.container or "")
+    assert status.receipt.survivors == []
+    assert status.actions[0].container is not None
+    assert status.actions[0].container.left
+
+
+def test_a_client_s_signals_are_passed_on(sayer):
+    it = sayer(remote(RUNS + "say(ended={'exitCode': 0}) if stage.take() == 'SIGUSR1' else stage.hang()"))
+    it.until(lambda status: status.state is State.RUNNING, "it runs")
+    it.send(signals.forwarding(signal.SIGUSR1))
+    assert it.wait().outcome is Outcome.SUCCEEDED
+
+
+def test_it_is_paused_when_it_says_so_and_not_before(sayer):
+    first = RUNS + "stage.take(); stage.wait('a'); say(paused=True); stage.take(); stage.wait('b'); say(paused=False); stage.wait('c'); "
+    it = sayer(remote(first + OVER))
+    it.until(lambda status: status.state is State.RUNNING, "it runs")
+    it.pause()
+    wait_for(lambda: word(it, "signals") == ["SIGTSTP"], "it was asked to pause")
+    assert it.until(lambda _: True).state is State.RUNNING
+    touch(it, "a")
+    it.until(lambda status: status.state is State.PAUSED and status.paused_at, "it is paused")
+    it.resume()
+    wait_for(lambda: word(it, "signals") == ["SIGTSTP", "SIGCONT"], "it was asked to go on")
+    assert it.until(lambda _: True).state is State.PAUSED
+    touch(it, "b")
+    it.until(lambda status: status.state is State.RUNNING and status.paused_at is None, "it goes on")
+    touch(it, "c")
+    assert (status := it.wait()).outcome is Outcome.SUCCEEDED
+    assert status.paused_seconds > 0
+
+
+def test_another_process_takes_the_same_try_up(sayer):
+    it = sayer(remote(RUNS + "stage.die()", parameters={"next": RUNS + "say(ended={'exitCode': 6})"}))
+    status = it.wait()
+    assert (status.outcome, status.exit_code, status.actions[0].tries) == (Outcome.FAILED, 6, 1)
+    assert word(it, "starts") == ["first 1", "next 1"]
+
+
+def test_processes_that_die_one_after_the_other_are_not_followed_for_ever(sayer):
+    it = sayer(remote(RUNS + "stage.die()"))
+    status = it.wait()
+    assert (status.state, status.outcome) == (State.LOST, Outcome.LOST)
+    assert "6 processes that followed it ended without saying how it ended, the last with SIGKILL" in (status.error or "")
+    assert word(it, "starts") == ["first 1", *["next 1"] * 5]
+
+
+def test_a_stop_outlasts_the_death_of_the_process_it_was_told(sayer):
+    first = RUNS + "stage.take(); stage.die()"
+    after = RUNS + "\nwhile stage.take() != 'SIGTERM': pass\nsay(ended={'exitCode': 8})"
+    it = sayer(remote(first, parameters={"next": after}))
+    it.until(lambda status: status.state is State.RUNNING, "it runs")
+    it.stop()
+    status = it.wait()
+    assert (status.outcome, status.exit_code) == (Outcome.CANCELLED, 8)
+
+
+def test_a_stop_before_it_runs_starts_nothing_more(sayer):
+    it = sayer(remote("stage.note(); stage.take(); stage.die()", parameters={"next": RUNS + OVER}))
+    it.until(lambda status: status.actions[0].container, "it provides")
+    it.stop()
+    status = it.wait()
+    assert (status.outcome, status.exit_code, word(it, "starts")) == (Outcome.CANCELLED, None, ["first 1"])
+
+
+def test_a_stop_that_comes_after_the_end_changes_nothing(sayer):
+    it = sayer(remote(RUNS + "say(ended={'exitCode': 0}); stage.note(id='over'); stage.wait('a')"))
+    it.until(lambda status: (note := status.actions[0].container) and note.id == "over", "it is over")
+    it.stop()
+    it.until(lambda status: status.state is State.STOPPING, "it was told")
+    touch(it, "a")
+    assert (it.wait().outcome, word(it, "signals")) == (Outcome.SUCCEEDED, [])
+
+
+def test_its_time_limit_ends_it(sayer):
+    it = sayer(remote(RUNS + "\nwhile stage.take() != 'SIGTERM': pass\nsay(ended={'exitCode': 143})", timeoutSeconds=0.3))
+    status = it.wait()
+    assert (status.outcome, status.exit_code) == (Outcome.TIMED_OUT, 143)
+    assert status.receipt is not None
+    assert status.receipt.reason == "action timeout"
