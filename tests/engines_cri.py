@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from engines import DATA, Server, Service, run, serve, wait_until
+from engines import DATA, Server, Service, end_processes, run, serve, wait_until
 from images import busybox
 
 from task_runner.errors import EngineFailed
@@ -44,6 +44,13 @@ class CriServer(Server):
 
     def kill(self) -> None:
         self.service.kill()
+
+    def kill_shims(self) -> None:
+        """SIGKILL for the helper processes of all containers, with the sockets that they leave in a common place."""
+        sockets = [each.read_text().removeprefix("unix://") for each in self.directory.glob("state/*/k8s.io/*/address")]
+        end_processes(self.directory)
+        for each in sockets:
+            Path(each).unlink(missing_ok=True)
 
     def stop(self) -> None:
         self.service.terminate()

@@ -152,19 +152,18 @@ def test_a_container_that_ended_while_everybody_was_dead_has_its_true_ending(boa
     check_once_in_order(boat, task_id)
 
 
-def monitor_of(pid: int) -> process.Process:
+def monitor_of(daemon: Daemon, server: PodmanServer, task_id: str) -> process.Process:
     """Podman's conmon, which alone learns how the container ended."""
-    seen = process.look(pid)
-    while seen is not None and seen.command != "conmon":
-        seen = process.look(seen.ppid)
+    name = daemon.task(task_id)["actions"][0]["container"]["id"]
+    seen = process.look(int(server.command("inspect", "--format", "{{.State.ConmonPid}}", name)))
     assert seen is not None
+    assert seen.command == "conmon"
     return seen
 
 
 def test_a_container_whose_monitor_was_killed_is_lost_and_gone(boat, podman_server):
     task_id = begun(boat)
-    main = boat.alive(task_id)[0]
-    kill(monitor_of(main.pid))
+    kill(monitor_of(boat, podman_server, task_id))
     go(boat, task_id)
     task = boat.wait(task_id)
     assert (task["state"], task["outcome"], task["exitCode"]) == ("lost", "lost", None)

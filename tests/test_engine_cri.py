@@ -15,7 +15,6 @@ from typing import Any
 
 import pytest
 from conftest import PATIENCE, wait_for
-from engines import end_processes
 from engines_cri import CriServer
 from images import BUSYBOX_IMAGE
 
@@ -237,7 +236,7 @@ def test_what_ended_with_its_shim_while_the_engine_was_away_has_no_exit_code(
     assert pid is not None
     cri_server.kill()
     try:
-        end_processes(cri_server.directory)  # the shims
+        cri_server.kill_shims()
         kill(pid)
     finally:
         cri_server.start()
@@ -481,7 +480,7 @@ def test_a_container_is_found_by_its_name_id_or_the_name_in_its_pod(engine: CriE
     container = begin(engine, first)
     pid = engine.look(container).pid
     assert pid is not None
-    assert Path(f"/proc/{pid}/cmdline").read_bytes() == b"sleep\x001000\x00"
+    wait_for(lambda: Path(f"/proc/{pid}/cmdline").read_bytes() == b"sleep\x001000\x00", "it is that process")
     assert engine.main_pid(first.name) == engine.main_pid(container) == engine.main_pid("app") == pid
     other = begin(engine, second)
     with pytest.raises(EngineFailed, match="several running containers app") as told:

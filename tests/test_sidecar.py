@@ -204,7 +204,7 @@ def test_scripts_run_by_their_first_line(shared: Daemon, box: Box):
 
 
 def test_it_has_no_more_capabilities_than_the_target(shared: Daemon, box: Box):
-    few = subprocess.Popen(["capsh", "--drop=cap_sys_admin,cap_net_raw", "--", "-c", "exec sleep 600"])
+    few = subprocess.Popen(["setpriv", "--bounding-set=-sys_admin,-net_raw", "sleep", "600"])
     try:
         wait_for(lambda: process.look(few.pid).command == "sleep")
         bounding = next(line for line in Path(f"/proc/{few.pid}/status").read_text().splitlines() if line.startswith("CapBnd"))

@@ -57,7 +57,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Told]:
 
     console = uml.once(tmp_path_factory, "uml-systemd", make)
     found = uml.told(console, "when")
-    assert list(found) == ["started", "restarted", "killed", "stopped", "over"], console[-6000:]
+    assert list(found) == ["started", "killed", "stopped", "restarted", "over"], console[-6000:]
     return found
 
 
@@ -68,7 +68,7 @@ def test_the_unit_enforces_limits(told: dict[str, Told]):
     assert told["started"]["unit"] == 0, "daemon and runners have moved aside"
 
 
-@pytest.mark.parametrize("when", ["restarted", "killed"])
+@pytest.mark.parametrize("when", ["killed", "restarted"])
 def test_the_service_starts_again_while_tasks_run_and_limits_hold_again(told: dict[str, Told], when: str):
     assert (told[when]["active"], told[when]["state"]) == ("active", "running")
     assert told[when]["limits"] == LIMITS

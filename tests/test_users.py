@@ -52,7 +52,7 @@ class House:
     """Daemons with accounts of their own, in a directory that everybody can pass through."""
 
     def __init__(self) -> None:
-        self.path = Path(tempfile.mkdtemp(prefix="task-runner-users-", dir="/tmp"))  # noqa: S108
+        self.path = Path(tempfile.mkdtemp(prefix="task-runner-users-", dir="/tmp"))
         self.path.chmod(0o755)
         self.passwd, self.group = self.path / "passwd", self.path / "group"
         self.passwd.write_text(PASSWD)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -16,8 +18,9 @@ from task_runner.service.tasks import TaskService
 MAX_WAIT = 300.0
 
 
-def _shown(service: TaskService) -> Response:
-    return json_response({"version": __version__, **service.node()})
+async def _shown(service: TaskService) -> Response:
+    engines = await asyncio.to_thread(service.containers.engines)
+    return json_response({"version": __version__, **service.node(), "engines": engines})
 
 
 async def get_node(request: Request) -> Response:
@@ -26,21 +29,21 @@ async def get_node(request: Request) -> Response:
     patience = seconds(request.query_params, "wait", 0.0, high=MAX_WAIT)
     if patience and not service.drain.empty:
         await request.app.state.streams.wait_unless_closing(service.drain.wait_empty(patience))
-    return _shown(service)
+    return await _shown(service)
 
 
 async def drain_node(request: Request) -> Response:
     """POST /v1/node/drain: start nothing new until told otherwise, also after a restart of the daemon."""
     only(await body_object(request))
     await service_of(request).drain.begin()
-    return _shown(service_of(request))
+    return await _shown(service_of(request))
 
 
 async def undrain_node(request: Request) -> Response:
     """POST /v1/node/undrain: start tasks again."""
     only(await body_object(request))
     await service_of(request).drain.end()
-    return _shown(service_of(request))
+    return await _shown(service_of(request))
 
 
 routes = [

@@ -76,7 +76,7 @@ async def _running(app: Starlette, settings: Settings, state: StateDirectory) ->
         heartbeat_seconds=settings.heartbeat_seconds,
         host_files=settings.host_files,
         cgroups=settings.cgroups == "auto",
-        engines=settings.engines,
+        engines=dict(settings.engines),
         containers=containers.policy(settings),
         forward_ca=settings.forward_ca,
     )

@@ -75,8 +75,10 @@ class CgroupWatch:
             self._accounting = cgroupuse.accounting(groups)
             if self._accounting is not None:
                 self._oom_kills = _latest(self._accounting.oom_kills, kills)
-            elif alarm is not None and kills is not None:
-                self._oom_kills = max(kills, events + _heard_last(groups, alarm))
+            elif groups.version("memory") == 1 and alarm is not None:
+                self._oom_kills = max(kills or 0, events + _heard_last(groups, alarm))
+            else:
+                self._oom_kills = kills or None
         finally:
             os.close(pidfd)
             if alarm is not None:

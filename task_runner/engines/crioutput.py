@@ -42,7 +42,7 @@ class Outputs:
             try:
                 os.makedirs(path, mode=0o700, exist_ok=True)
             except FileNotFoundError:
-                continue  # the last container of this engine has just taken the directory above with it
+                continue  # the last container there was has just taken the directories above with it
             except OSError as error:
                 raise EngineFailed(f"cannot make {path}, for the container's output: {error.strerror}") from error
             break
@@ -74,5 +74,6 @@ class Outputs:
         shutil.rmtree(self.path(name), ignore_errors=True)
         try:
             os.rmdir(self._base)
+            os.rmdir(BASE)
         except OSError:
             pass  # there are others, or none was ever made

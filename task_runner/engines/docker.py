@@ -23,6 +23,7 @@ import contextlib
 import os
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from docker import errors
@@ -32,6 +33,7 @@ from task_runner.engines.base import Found, Login, Order, Seen, Tell
 from task_runner.engines.dockerapi import Api
 from task_runner.engines.frames import mended, skipping
 from task_runner.engines.layers import Layers
+from task_runner.engines.podmanmonitor import LOST, Monitors
 from task_runner.errors import EngineFailed
 from task_runner.model.status import LimitNote
 from task_runner.model.walls import TaskLimits
@@ -62,6 +64,7 @@ class DockerEngine:
         self._podman = name == "podman"
         self._api = Api(name, socket)
         self._client = self._api.client
+        self._monitors = Monitors(self._api)
 
     def describe(self) -> str:
         with self._api.asking():
@@ -183,6 +186,8 @@ class DockerEngine:
                 self._api.wait(container, left)
             elif mainprocess.await_end(container, seen.pid, left):
                 self._api.wait(container, max(deadline - time.monotonic(), _PAUSE), _INTERVAL)
+                if (seen := self.look(container)).state == "running" and self._monitors.is_lost(container):
+                    return replace(seen, state="exited", error=LOST)
             seen = self.look(container)
         return seen
 

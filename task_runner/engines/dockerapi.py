@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 import docker
 import requests
@@ -45,6 +46,13 @@ class Api:
         with self.asking():
             url = f"{self.client.base_url}/v{_LIBPOD}/libpod/containers/{container}/init"
             self.client.post(url, timeout=PATIENCE)
+
+    def inspect(self, container: str) -> dict[str, Any] | None:
+        """Podman alone: what it says of a container in its own words; None where it is gone."""
+        with self.asking():
+            url = f"{self.client.base_url}/v{_LIBPOD}/libpod/containers/{container}/json"
+            answer = self.client.get(url, timeout=PATIENCE)
+            return dict(answer.json()) if answer.ok else None
 
     def wait(self, container: str, seconds: float, interval: str | None = None) -> None:
         """Returns when a container does not run any more, or after so many seconds. Podman looks every ``interval``."""

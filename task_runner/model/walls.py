@@ -138,6 +138,7 @@ class Registry:
 
     __pydantic_config__: ClassVar[Any] = STRICT
 
+    #: as the registry knows them
     username: Annotated[str, Limit(min_length=1, max_length=500, pattern=r"^[^\x00-\x1f:]+$")]
     #: the name of a secret that the server knows
     password_secret: Word
@@ -199,8 +200,11 @@ class Syslog:
 
     __pydantic_config__: ClassVar[Any] = STRICT
 
+    #: its name or address, of those that the server allows; by TLS its certificate is for this
     host: Annotated[str, Limit(min_length=1, max_length=253, pattern=r"^[A-Za-z0-9_.:-]+$")]
+    #: the usual one for TLS is 6514
     port: Annotated[int, Limit(ge=1, le=65_535)] = 514
+    #: "udp", "tcp" or "tls"
     transport: Transport = Transport.UDP
     #: the number of the facility: 1 is user, 16 to 23 are local0 to local7
     facility: Annotated[int, Limit(ge=0, le=23)] = 1

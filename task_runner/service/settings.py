@@ -141,7 +141,7 @@ class Settings(BaseSettings):
         "numbers, ranges of numbers (`2000-2999`), `@GROUP` for its members, or `*` for every user but root.",
     )
     allow_root: bool = Field(False, description="Tasks may name root, where `task_users` has it.")
-    engines: dict[Literal["podman", "docker", "cri"], str] = Field(
+    engines: dict[EngineName, str] = Field(
         default_factory=dict,
         description="Container engines by the path of their socket; the first one is the default. Unset: those that "
         "are found in the usual places.",

@@ -24,8 +24,6 @@ def main() -> None:
     task_id = call("POST", "/v1/tasks", {"command": ["sh", "-c", SCRIPT], "limits": LIMITS})["taskId"]
     wait(lambda: call("GET", f"/v1/tasks/{task_id}")["state"] == "running", "the task runs")
     look("started", task_id)
-    systemctl("restart", "task-runner")
-    look("restarted", task_id)
     main_pid = systemctl("show", "--property=MainPID", "--value", "task-runner")
     subprocess.run(["kill", "-KILL", main_pid], check=True)
     wait(lambda: systemctl("show", "--property=MainPID", "--value", "task-runner") not in ("0", main_pid), "another")
@@ -33,13 +31,14 @@ def main() -> None:
     systemctl("stop", "task-runner")
     tell("stopped", subtree=(UNIT / "cgroup.subtree_control").read_text().split())
     systemctl("start", "task-runner")
-    call("GET", "/ready")
+    look("restarted", task_id)
     (STATE / "tasks" / task_id / "work" / "go").touch()
     wait(lambda: call("GET", f"/v1/tasks/{task_id}")["outcome"], "the task is over")
     tell("over", task=call("GET", f"/v1/tasks/{task_id}"))
 
 
 def look(when: str, task_id: str) -> None:
+    call("GET", "/ready")
     node = call("GET", "/v1/node")
     group = next(UNIT.glob(f"task-runner-*/{task_id}-1"))
     names = ("memory.max", "memory.swap.max", "pids.max", "cpu.max")
@@ -63,7 +62,7 @@ def systemctl(*arguments: str) -> str:
 
 
 def call(method: str, path: str, body: Any = None) -> Any:
-    """What the API answers, as soon as it does."""
+    """What the API answers, as soon as it does with 2xx."""
     answer: Any = None
 
     def ask() -> bool:
@@ -88,7 +87,7 @@ def wait(condition: Any, what: str) -> None:
     while not condition():
         if time.monotonic() > deadline:
             raise SystemExit(f"not within a minute: {what}")
-        time.sleep(0.1)
+        time.sleep(0.3)
 
 
 try:

@@ -1,0 +1,67 @@
+"""Watches groups of cgroup v2 inside User-Mode Linux, and prints what became known of each, as a line of JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+import time
+
+from task_runner.engines import cgroupuse
+from task_runner.engines.cgroupwatch import CgroupWatch
+
+ROOT = "/sys/fs/cgroup"
+HOG = "b = bytearray(80 << 20)"
+CHILD = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {HOG!r}])"
+
+
+def main() -> None:
+    put(f"{ROOT}/cgroup.subtree_control", "+memory +pids +cpu")
+    for case, code in (("hog", HOG), ("child", CHILD), ("modest", "pass")):
+        group, process = begin(case, code)
+        watch = CgroupWatch.of(process.pid)
+        process.communicate(b"\n")
+        tell(case, watch)
+        os.rmdir(group)
+    gone()
+
+
+def gone() -> None:
+    """As if the runtime removed the group before the watch wakes: nothing can be read of it any more."""
+    group, process = begin("gone", f"{CHILD}; input()")
+    watch = CgroupWatch.of(process.pid)
+    assert process.stdin is not None
+    process.stdin.write(b"\n")
+    process.stdin.flush()
+    while not (cgroupuse.oom_kills(cgroupuse.Groups(v2=group, v1={}))):
+        time.sleep(0.01)
+    time.sleep(0.2)  # it wakes for that, while the process lives on
+    put(f"{ROOT}/cgroup.procs", str(process.pid))
+    os.rmdir(group)
+    process.communicate(b"\n")
+    tell("gone", watch)
+
+
+def begin(case: str, code: str) -> tuple[str, subprocess.Popen[bytes]]:
+    group = f"{ROOT}/{case}"
+    os.mkdir(group)
+    put(f"{group}/memory.max", str(20 << 20))
+    process = subprocess.Popen([sys.executable, "-c", f"input(); {code}"], stdin=subprocess.PIPE)
+    put(f"{group}/cgroup.procs", str(process.pid))
+    return group, process
+
+
+def put(path: str, text: str) -> None:
+    with open(path, "w") as file:
+        file.write(text)
+
+
+def tell(case: str, watch: CgroupWatch) -> None:
+    kills, accounting = watch.oom_kills(), watch.accounting()
+    told = None if accounting is None else dataclasses.asdict(accounting)
+    print("TOLD", json.dumps({"case": case, "kills": kills, "accounting": told}), flush=True)
+
+
+main()
