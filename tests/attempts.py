@@ -28,7 +28,7 @@ from task_runner.model.codec import from_json
 from task_runner.model.grant import Grant
 from task_runner.model.spec import Spec
 
-task_id, path, attempt, spec, grant, options = sys.argv[1:]
+task_id, path, attempt, spec, grant, options, take_up = sys.argv[1:]
 os.umask(0o077)
 signals.install()
 directory = AttemptDirectory(path, int(attempt))
@@ -36,7 +36,7 @@ directory.create()
 grant = from_json(Grant, json.loads(grant))
 runner = TaskRunner(task_id, from_json(Spec, json.loads(spec)), directory,
                     from_json(Options, json.loads(options)), grant=grant)
-runner.claim()
+runner.claim(take_up=take_up == "True")
 runner.run()
 """
 
@@ -51,12 +51,13 @@ class Attempt:
     """One runner and its files."""
 
     def __init__(self, path: Path, spec: dict[str, Any], *, grant: Any = None, attempt: int = 1, prefix: Sequence[str] = (),
-                 **options: Any) -> None:
-        self.id = os.urandom(8).hex()
+                 follows: Attempt | None = None, **options: Any) -> None:
+        self.id = os.urandom(8).hex() if follows is None else follows.id
         self.directory = AttemptDirectory(str(path), attempt)
         given = json.dumps(grant or {})
         told = json.dumps({"heartbeatSeconds": 0.5, **options})
-        command = [*prefix, *([] if prefix else [sys.executable]), "-c", _PROGRAM, self.id, str(path), str(attempt), json.dumps(spec), given, told]
+        command = [*prefix, *([] if prefix else [sys.executable]), "-c", _PROGRAM, self.id, str(path), str(attempt), json.dumps(spec), given, told,
+                   str(follows is not None)]
         self.runner = subprocess.Popen(
             command, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdin=subprocess.DEVNULL, start_new_session=True
         )

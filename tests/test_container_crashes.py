@@ -89,6 +89,12 @@ def check(daemon: Daemon, server: PodmanServer, task_id: str, code: int = 7, *, 
     return task
 
 
+def kill_runner(daemon: Daemon, task_id: str) -> bool:
+    probe = lock.probe(daemon.state.tasks.attempt(task_id, 1))
+    seen = process.look(probe.runner.pid) if probe.held and probe.runner is not None else None
+    return seen is not None and process.send(seen, signal.SIGKILL)
+
+
 @pytest.mark.parametrize(("point", "true"), [*MACHINE.items(), *RUNNER.items()])
 def test_death_in_the_middle_of_a_containers_story(harbour, podman_server, point, true):
     trigger = arm(harbour, point)
@@ -103,11 +109,11 @@ def test_successors_that_die_are_followed_in_turn(harbour, podman_server):
     wait_for(lambda: harbour.output(task_id) == b"one\n", "it runs")
     for _ in range(2):
         trigger = arm(harbour, "runner.took-over")
-        before = harbour.runner_pid(task_id)
-        os.kill(before, signal.SIGKILL)
+        wait_for(lambda: kill_runner(harbour, task_id), "its runner is killed")
         wait_for(lambda trigger=trigger: not trigger.exists(), "its successor has died")
-        wait_for(lambda: lock.probe(harbour.state.tasks.attempt(task_id, 1)).held, "another has come")
-    harbour.wait_state(task_id, "running")
+    wait_for(lambda: kill_runner(harbour, task_id), "the next one, too")
+    before = harbour.runner_pid(task_id)
+    wait_for(lambda: harbour.runner_pid(task_id) != before, "another has come")
     harbour.post(f"/v1/tasks/{task_id}/stop")
     task = harbour.wait(task_id)
     assert (task["outcome"], harbour.output(task_id)) == ("cancelled", b"one\n")

@@ -213,17 +213,6 @@ def test_a_stop_reaches_it_through_the_next_runner(boat):
     assert boat.output(task_id).endswith(b"polite\n")
 
 
-def test_a_time_limit_goes_on_through_the_death_of_a_runner(boat):
-    task_id = boat.submit(actions=[container("sleep 600")], timeoutSeconds=5, graceSeconds=1)
-    wait_for(lambda: (note := boat.task(task_id)["actions"][0]["container"]) and note["id"], "it is made")
-    boat.kill()
-    kill(runner_of(boat, task_id))
-    boat.start()
-    task = boat.wait(task_id)
-    assert (task["outcome"], task["receipt"]["reason"]) == ("timed_out", "timeout")
-    assert boat.alive(task_id) == []
-
-
 def test_a_paused_container_stays_paused_through_the_death_of_its_runner(boat):
     task_id = begun(boat)
     boat.post(f"/v1/tasks/{task_id}/pause")

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from attempts import Attempt, attempt, shell, states  # noqa: F401  a fixture
 from conftest import PATIENCE, ROOT, wait_for
 
 from task_runner.lib import process, signals
+from task_runner.lib.clock import stamp
 from task_runner.lib.hearing import ROOM, Ending, Said, parse
 from task_runner.model.codec import to_json
 from task_runner.model.state import Event, Outcome, State
@@ -117,8 +119,9 @@ def remote(first: str, **more: Any) -> dict[str, Any]:
 def sayer(attempt: Callable[..., Attempt]) -> Callable[..., Attempt]:
     """Starts a runner of such actions."""
 
-    def start(*actions: dict[str, Any], **spec: Any) -> Attempt:
-        return attempt({"actions": list(actions), **spec}, prefix=SAYER)
+    def start(*actions: dict[str, Any], follows: Attempt | None = None, **spec: Any) -> Attempt:
+        more = {} if follows is None else {"path": Path(follows.directory.task), "follows": follows}
+        return attempt({"actions": list(actions), **spec}, prefix=SAYER, **more)
 
     return start
 
@@ -319,3 +322,112 @@ def test_its_time_limit_ends_it(sayer):
     assert (status.outcome, status.exit_code) == (Outcome.TIMED_OUT, 143)
     assert status.receipt is not None
     assert status.receipt.reason == "action timeout"
+
+
+# -- a runner that follows a dead one
+
+
+def died(it: Attempt) -> None:
+    it.runner.kill()
+    it.runner.wait()
+
+
+def earlier(it: Attempt, seconds: float) -> None:
+    """As if all that the dead runner has told of had been so much earlier."""
+    path = Path(it.directory.status)
+    status = json.loads(path.read_text())
+    for record in (status, *status["actions"]):
+        if record["startedAt"] is not None:
+            record["startedAt"] = stamp(datetime.fromisoformat(record["startedAt"]).timestamp() - seconds)
+    path.write_text(json.dumps(status))
+
+
+WAITS = RUNS + "stage.hang()"
+POLITE = RUNS + "\nwhile stage.take() != 'SIGTERM': pass\nsay(ended={'exitCode': 143})"
+
+
+def test_the_next_runner_goes_on_with_the_same_try_and_then_with_the_rest(sayer):
+    actions = [
+        shell("echo one"),
+        remote(WAITS, parameters={"next": RUNS + "print('two', flush=True); say(ended={'exitCode': 0})"}),
+        shell("echo three"),
+    ]
+    it = sayer(*actions, cleanup=[shell("echo tidied")])
+    before = it.until(lambda status: status.current_action_idx == 1 and status.state is State.RUNNING, "it runs")
+    died(it)
+    after = sayer(*actions, cleanup=[shell("echo tidied")], follows=it)
+    status = after.wait()
+    assert (status.outcome, after.output) == (Outcome.SUCCEEDED, b"one\ntwo\nthree\ntidied\n")
+    assert states(status) == ["exited"] * 4
+    assert [each.tries for each in status.actions] == [1, 1, 1, 1]
+    assert (status.started_at, status.actions[0]) == (before.started_at, before.actions[0])
+    assert (status.actions[1].started_at, status.actions[1].output_start) == (before.actions[1].started_at, 4)
+    assert status.usage is not None and status.actions[0].usage is not None
+    assert status.usage.cpu_seconds >= status.actions[0].usage.cpu_seconds
+    assert word(it, "starts") == ["first 1", "next 1"]
+
+
+@pytest.mark.parametrize("limit", ["task", "action"])
+def test_time_limits_go_on(sayer, limit):
+    action = remote(WAITS, parameters={"next": POLITE}, **({"timeoutSeconds": 3600} if limit == "action" else {}))
+    spec = {"timeoutSeconds": 3600} if limit == "task" else {}
+    it = sayer(action, **spec)
+    it.until(lambda status: status.state is State.RUNNING, "it runs")
+    died(it)
+    earlier(it, 7200)
+    status = sayer(action, **spec, follows=it).wait()
+    assert (status.outcome, status.exit_code) == (Outcome.TIMED_OUT, 143)
+    assert status.receipt is not None
+    assert status.receipt.reason == ("timeout" if limit == "task" else "action timeout")
+
+
+def test_a_stop_goes_on_for_its_reason(sayer):
+    actions = [remote(RUNS + "stage.take(); stage.hang()", parameters={"next": POLITE})]
+    it = sayer(*actions, timeoutSeconds=0.5)
+    it.until(lambda status: status.state is State.STOPPING and status.receipt, "it is being stopped")
+    died(it)
+    after = sayer(*actions, follows=it)  # without the limit: what it does it does for what it has read
+    status = after.wait()
+    assert (status.outcome, status.exit_code) == (Outcome.TIMED_OUT, 143)
+    assert status.receipt is not None
+    assert (status.receipt.reason, status.receipt.container) == ("timeout", "SIGTERM passed on")
+
+
+def test_a_pause_goes_on(sayer):
+    pause = "stage.take(); say(paused=True); stage.hang()"
+    resume = "say(paused=True); stage.take(); say(paused=False); stage.wait('a'); "
+    actions = [remote(RUNS + pause, parameters={"next": RUNS + resume + OVER})]
+    it = sayer(*actions)
+    it.until(lambda status: status.state is State.RUNNING, "it runs")
+    it.pause()
+    before = it.until(lambda status: status.state is State.PAUSED, "it is paused")
+    died(it)
+    after = sayer(*actions, follows=it)
+    wait_for(lambda: len(word(it, "starts")) == 2, "it has been taken up")
+    status = after.until(lambda status: status.runner != before.runner, "the next runner tells")
+    assert (status.state, status.paused_at) == (State.PAUSED, before.paused_at)
+    after.resume()
+    after.until(lambda status: status.state is State.RUNNING and status.paused_seconds > 0, "it goes on")
+    touch(it, "a")
+    assert after.wait().outcome is Outcome.SUCCEEDED
+
+
+def test_a_cleanup_goes_on_and_what_was_cancelled_stays_so(sayer):
+    cleanup = [remote(WAITS, parameters={"next": RUNS + OVER}), shell("echo tidied")]
+    it = sayer(shell("sleep 600"), cleanup=cleanup)
+    it.until(lambda status: status.state is State.RUNNING, "it runs")
+    it.stop()
+    it.until(lambda status: status.current_action_idx == 1 and word(it, "starts"), "its cleanup runs")
+    died(it)
+    after = sayer(shell("sleep 600"), cleanup=cleanup, follows=it)
+    status = after.wait()
+    assert (status.outcome, after.output) == (Outcome.CANCELLED, b"tidied\n")
+    assert states(status) == ["exited"] * 3
+
+
+def test_a_runner_that_comes_too_late_does_nothing(sayer):
+    it = sayer(remote(RUNS + OVER))
+    before = it.wait()
+    late = sayer(remote(RUNS + OVER), follows=it)
+    assert late.runner.wait(PATIENCE) != 0
+    assert (it.status, word(it, "starts")) == (before, ["first 1"])

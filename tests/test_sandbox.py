@@ -225,7 +225,8 @@ def test_pause_and_resume(shared: Daemon):
     task_id = sandboxed(shared, "while :; do echo x >> ticks; sleep 0.02; done")
     ticks = Path(shared.state.tasks.attempt(task_id, 1).work, "ticks")
     wait_for(ticks.exists)
-    shared.post(f"/v1/tasks/{task_id}/pause")
+    shared.wait_state(task_id, "running")
+    shared.post(f"/v1/tasks/{task_id}/pause").raise_for_status()
     shared.wait_state(task_id, "paused")
     size = ticks.stat().st_size
     time.sleep(0.2)

@@ -313,7 +313,8 @@ def test_a_signal_reaches_the_command_alone(shared: Daemon, box: Box):
 def test_pause_and_resume(shared: Daemon, box: Box):
     task_id = beside(shared, "while :; do echo x; sleep 0.02; done", {"pid": box.pid})
     wait_output(shared, task_id, b"x")
-    shared.post(f"/v1/tasks/{task_id}/pause")
+    shared.wait_state(task_id, "running")
+    shared.post(f"/v1/tasks/{task_id}/pause").raise_for_status()
     shared.wait_state(task_id, "paused")
     size = len(shared.output(task_id))
     shared.post(f"/v1/tasks/{task_id}/resume")

@@ -254,6 +254,22 @@ def test_service_and_tasks_run_as_a_user_without_privileges(machine: Machine, ta
     check_true_ending(machine, task_id)
 
 
+def test_a_task_has_a_cgroup_below_the_units_that_a_restart_leaves_alone(machine: Machine, task_id: str) -> None:
+    pid = machine.output(task_id).split()[1]
+
+    def group_of(pid: int | str) -> str:
+        return machine.run("cat", f"/proc/{pid}/cgroup").stdout.strip()
+
+    assert re.fullmatch(f"0::/system.slice/task-runner.service/task-runner-[0-9a-f]{{12}}/{task_id}-1", group_of(pid))
+    assert group_of(runner_of(machine, task_id)) == group_of(machine.main_pid) == "0::/system.slice/task-runner.service"
+    before = group_of(pid)
+    assert machine.run("systemctl", "restart", "task-runner").returncode == 0
+    machine.wait_ready()
+    assert group_of(pid) == before
+    check_true_ending(machine, task_id)
+    assert machine.run("test", "-e", f"/sys/fs/cgroup{before.removeprefix('0::')}").returncode == 1
+
+
 def test_a_task_lives_through_sigkill_of_the_main_process(machine: Machine, task_id: str) -> None:
     runner, main = runner_of(machine, task_id), machine.main_pid
     restarts = int(machine.show("NRestarts"))

@@ -21,7 +21,7 @@ from test_machines_thirdparty import install, write_package
 
 from task_runner.lib.process import Process, descendants
 
-pytestmark = pytest.mark.needs("root", "unshare", "mount")
+pytestmark = pytest.mark.needs("root", "unshare", "mount", "setpriv")
 
 PASSWD = """\
 root:x:0:0:root:/root:/bin/bash
@@ -62,7 +62,8 @@ class House:
     @property
     def prefix(self) -> tuple[str, ...]:
         mounts = f"mount --bind {self.passwd} /etc/passwd && mount --bind {self.group} /etc/group"
-        return "unshare", "-m", "sh", "-c", f'{mounts} && exec "$@"', "sh"
+        # with something to inherit, which a change of user alone would leave
+        return "unshare", "-m", "sh", "-c", f'{mounts} && exec setpriv --inh-caps=+chown,+kill -- "$@"', "sh"
 
     def daemon(self, name: str, **settings: Any) -> Daemon:
         daemon = Daemon(self.path / name, **settings)

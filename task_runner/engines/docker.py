@@ -186,10 +186,14 @@ class DockerEngine:
                 self._api.wait(container, left)
             elif mainprocess.await_end(container, seen.pid, left):
                 self._api.wait(container, max(deadline - time.monotonic(), _PAUSE), _INTERVAL)
-                if (seen := self.look(container)).state == "running" and self._monitors.is_lost(container):
-                    return replace(seen, state="exited", error=LOST)
-            seen = self.look(container)
+            seen = self._look_closely(container)
         return seen
+
+    def _look_closely(self, container: str) -> Seen:
+        """With an eye on what the engine will never learn."""
+        seen = self.look(container)
+        lost = self._podman and self._monitors.is_lost(container, seen)
+        return replace(seen, state="exited", error=LOST) if lost else seen
 
     def output(self, container: str, skip: tuple[int, int]) -> Iterator[tuple[int, bytes]]:
         while self.look(container).state == "created":
@@ -198,7 +202,7 @@ class DockerEngine:
         if path is None:
             return self._asked_for(container, skip)
         parse = linelog.whole_lines if self._podman else recordlog.whole_records
-        return enginelog.follow(path, parse, skip, lambda: self.look(container).state in _ENDED)
+        return enginelog.follow(path, parse, skip, lambda: self._look_closely(container).state in _ENDED)
 
     def _log_file(self, container: str) -> str | None:
         """Where the engine keeps what the container writes; None where that is not for us to read."""

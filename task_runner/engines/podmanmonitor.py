@@ -1,7 +1,7 @@
 """Whether Podman will ever learn how a container ended.
 
-Each container of Podman has a monitor (conmon), which alone sees how it ends. Where that was killed, Podman says for ever
-that the container runs. So where both the monitor and the main process are gone, nobody knows, and nobody will.
+Each container of Podman has a monitor (conmon), which alone sees how it ends. Where that was killed, Podman says for
+ever that the container runs. So where both the monitor and the main process are gone, nobody knows, and nobody will.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import os
 import time
 from typing import Any
 
+from task_runner.engines.base import Seen
 from task_runner.engines.dockerapi import Api
 
 #: seconds for Podman to take note of what a monitor had written before it ended
@@ -25,9 +26,10 @@ class Monitors:
         self._api = api
         self._since: dict[str, float] = {}
 
-    def is_lost(self, container: str) -> bool:
+    def is_lost(self, container: str, seen: Seen) -> bool:
         """Whether main process and monitor have been gone for a while. False where that cannot be seen from here."""
-        if not _unattended(self._api.inspect(container)):
+        running = seen.state == "running" and seen.pid is not None
+        if not running or _lives(seen.pid) or not _unattended(self._api.inspect(container)):
             self._since.pop(container, None)
             return False
         return time.monotonic() - self._since.setdefault(container, time.monotonic()) > _PATIENCE
@@ -39,7 +41,7 @@ def _unattended(found: dict[str, Any] | None) -> bool:
     state = found.get("State") or {}
     pids = state.get("Pid"), state.get("ConmonPid")
     running = state.get("Status") == "running" or state.get("Running") is True
-    return running and all(isinstance(pid, int) and pid > 0 for pid in pids) and not any(map(_lives, pids))
+    return running and all(pids) and not any(map(_lives, pids))
 
 
 def _is_here(found: dict[str, Any]) -> bool:
@@ -48,7 +50,7 @@ def _is_here(found: dict[str, Any]) -> bool:
     return bool(path) and os.path.isdir(os.path.dirname(path))
 
 
-def _lives(pid: int) -> bool:
+def _lives(pid: int | None) -> bool:
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             return file.read().rpartition(b")")[2].split()[0] not in (b"Z", b"X")

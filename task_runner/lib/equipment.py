@@ -256,7 +256,7 @@ class Equipment:
         return {**self._variables, **own, "TASK_RUNNER_ACTION": str(index)}
 
     def speaking_context(
-        self, plain: Context, *, tries: int, take_up: bool, output_start: tuple[int, int]
+        self, plain: Context, *, tries: int, take_up: bool
     ) -> Context:
         """The same for a machine that may say something."""
         spec = self._spec
@@ -265,7 +265,6 @@ class Equipment:
             plain,
             tries=tries,
             take_up=take_up,
-            output_start=output_start,
             keep=self.keep(plain.action_index, tries),
             reach=failpoint.reach,
             limits=spec.limits,

@@ -27,7 +27,7 @@ _PATIENCE = 0.3
 
 def make(places: Places, task_id: str, attempt: int = 1) -> Group | None:
     """The group of an attempt; None where there are none, or it cannot be made."""
-    group = Group(places, f"{task_id}-{attempt}")
+    group = Group(places, f"{task_id}-{attempt}", new=True)
     if places.v2 is not None and not group.open():
         return None
     return group if places.v2 is not None or places.v1 else None
@@ -77,18 +77,18 @@ class Group:
 
     __slots__ = ("_places", "_name", "_v2", "_v1", "_limited", "memory_mb")
 
-    def __init__(self, places: Places, name: str) -> None:
+    def __init__(self, places: Places, name: str, *, new: bool = False) -> None:
+        """``new``: it has nothing in v1 yet."""
         self._places = places
         self._name = name
         self._limited = False
         #: its limit of memory, where that is enforced
         self.memory_mb: int | None = None
         self._v2 = None if places.v2 is None else f"{places.v2}/{name}"
-        self._v1 = {
-            controller: path
-            for controller, directory in places.v1.items()
-            if os.path.isdir(path := f"{directory}/{name}")
-        }
+        self._v1: dict[str, str] = {}
+        if not new:
+            of_v1 = {controller: f"{directory}/{name}" for controller, directory in places.v1.items()}
+            self._v1.update((controller, path) for controller, path in of_v1.items() if os.path.isdir(path))
 
     def open(self) -> bool:
         """Make the group of v2; False where that fails."""

@@ -93,13 +93,8 @@ class Speech:
         return registry.remove(engine or None, self._context(note, index, (notes, notes), take_up=True))
 
     def _context(self, note: ActionNote, index: int, streams: tuple[int, int], *, take_up: bool) -> Context:
-        starts = note.output_start or 0, note.stderr_start
-        return self._equipment.speaking_context(
-            self._equipment.context(index, *streams, None),
-            tries=note.tries,
-            take_up=take_up,
-            output_start=(starts[0], starts[0] if starts[1] is None else starts[1]),
-        )
+        plain = self._equipment.context(index, *streams, None)
+        return self._equipment.speaking_context(plain, tries=note.tries, take_up=take_up)
 
     def conclude(self, note: ActionNote, index: int, action: Action, cut: str | None) -> Outcome:
         """After the end of a try: how it ended, by the machine's words or else by its process's end."""

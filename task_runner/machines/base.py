@@ -56,8 +56,6 @@ class Context:
     tries: int = 1
     #: an earlier process of this very try has been lost: find what it had started, and start nothing
     take_up: bool = False
-    #: bytes of output.log (twice), or of stdout.log and stderr.log, when this try began: how much came through since
-    output_start: tuple[int, int] = (0, 0)
     #: path of a file for what a later process of this try has to know; none: there is no place for that
     keep: str | None = None
     #: called at named places, where tests make a process die

@@ -33,6 +33,9 @@ class Entry:
     stream: int = 1
     #: how long the log was when that began
     at: int = 0
+    #: how long the two files were when the try began, where the streams are kept apart
+    stdout_start: int = 0
+    stderr_start: int = 0
     #: bytes of either stream that had been written by then
     stdout: int = 0
     stderr: int = 0

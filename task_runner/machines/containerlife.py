@@ -27,7 +27,7 @@ from task_runner.machines.containerlog import Log
 from task_runner.machines.containerorder import labels_of, order_of, real
 from task_runner.machines.say import say
 from task_runner.model.codec import to_json
-from task_runner.model.status import ContainerNote
+from task_runner.model.status import ContainerNote, LimitNote
 from task_runner.model.walls import ContainerParameters
 
 #: what `docker run` ends with where there was no container to end
@@ -50,7 +50,7 @@ class Life:
         self._context = context
         self._keep = keep
         self._gate = gate
-        self._log = Log(keep, took_up=context.take_up, starts=context.output_start)
+        self._log = Log(keep, took_up=context.take_up)
         self._asker = Asker(keep.entry.engine or wanted.engine, context.engines, gate.check)
         self._order = order_of(wanted, context)
         self._note = ContainerNote(engine=wanted.engine or "", name=self._order.name, image=wanted.image)
@@ -95,7 +95,8 @@ class Life:
 
     def _begin(self) -> None:
         say(self._context.say, {"state": "provisioning"})
-        limits = self._asker.ask(lambda engine: engine.notes(self._order))
+        self._asker.ask(lambda _engine: None)  # which one it is
+        limits = self._limits()
         self._keep.write(engine=self._asker.name)
         self._order = real(self._order, self._wanted.mounts, self._context.containers)
         self._tell(engine=self._asker.name, limits=limits)
@@ -120,7 +121,7 @@ class Life:
             self._id = self._find()
             if self._id is None:
                 raise
-        limits = self._asker.ask(lambda engine: engine.notes(self._order))
+        limits = self._limits()
         self._context.reach("container.created")
         self._tell(id=self._id, limits=limits)
 
@@ -145,6 +146,11 @@ class Life:
         self._gate.live(container)
         say(self._context.say, {"state": "running"})
 
+    def _limits(self) -> list[LimitNote]:
+        if self._order.limits is None:
+            return []
+        return self._asker.ask(lambda engine: engine.notes(self._order))
+
     # -- after the death of an earlier process
 
     def _take_up(self) -> None:
@@ -157,7 +163,7 @@ class Life:
         if self._id is None:
             asked = "it had not been made when the task's process died" if stage == "new" else "it is gone"
             raise _Lost(f"{self._asker.name or 'no engine'} has no container {self._order.name}: {asked}")
-        limits = self._asker.ask(lambda engine: engine.notes(self._order))
+        limits = self._limits()
         self._tell(engine=self._asker.name or "", id=self._id, image_id=self._look().image_id, limits=limits)
         if self._look().state == "created" and stage != "start":
             self._gate.check()

@@ -27,16 +27,16 @@ _PIPE_BUF = 4096
 class Log:
     """Where both streams go: one file, two files, or pipes."""
 
-    def __init__(self, keep: Keep, *, took_up: bool, starts: tuple[int, int]) -> None:
-        """``took_up``: an earlier process has been writing. ``starts``: how long the files were when the try began."""
+    def __init__(self, keep: Keep, *, took_up: bool) -> None:
+        """``took_up``: an earlier process has been writing."""
         self._keep = keep
         self._piped = not all(stat.S_ISREG(os.fstat(fd).st_mode) for fd in _FDS)
         self._apart = not os.path.samestat(os.fstat(1), os.fstat(2))
         if took_up:
-            self._counts = self._counted(keep.entry, starts)
+            self._counts = self._counted(keep.entry)
         else:
             self._counts = [0, 0]
-            starts = (_size(1), _size(2))
+            keep.write(stdout_start=_size(1), stderr_start=_size(2))
         self._size = _size(1)
         if not self._piped and not self._apart:
             self._turn_to(keep.entry.stream)
@@ -45,13 +45,13 @@ class Log:
         #: bytes for which there was no space
         self.unkept = 0
 
-    def _counted(self, entry: Entry, starts: tuple[int, int]) -> list[int]:
+    def _counted(self, entry: Entry) -> list[int]:
         if self._piped:
             return [entry.stdout, entry.stderr]
         if self._apart:
-            return [_size(1) - starts[0], _size(2) - starts[1]]
+            return [_size(1) - entry.stdout_start, _size(2) - entry.stderr_start]
         counts = [entry.stdout, entry.stderr]
-        counts[entry.stream - 1] += _size(1) - max(entry.at, starts[0])
+        counts[entry.stream - 1] += _size(1) - entry.at
         return counts
 
     @property

@@ -17,6 +17,7 @@ from pydantic_settings import (
 from task_runner.errors import Refused
 from task_runner.model.constraints import Limit
 from task_runner.model.terms import Word
+from task_runner.model.walls import EngineName
 
 
 def default_state_dir() -> str:
