@@ -200,6 +200,25 @@ def test_the_actions_after_it_go_on_with_the_next_runner(boat):
     assert lines == ["before", *(f"line {n}" for n in range(1, len(lines) - 1)), "last"]
 
 
+def test_a_later_try_with_its_streams_apart_is_taken_up_as_well(boat):
+    script = f"[ -e /work/again ] || {{ touch /work/again; echo noise; echo noise >&2; exit 1; }}; echo bad >&2; {WRITES}"
+    action = container(script, **{})
+    task_id = boat.submit(actions=[{**action, "retry": {"count": 1, "delaySeconds": 0.01}}], outputMode="separate")
+
+    def said(stream: str) -> list[str]:
+        return boat.http.get(f"/v1/tasks/{task_id}/output", params={"stream": stream}).text.splitlines()
+
+    wait_for(lambda: "line 3" in said("stdout"), "it has written")
+    kill(machine_of(boat, task_id))
+    kill(runner_of(boat, task_id))
+    go(boat, task_id)
+    task = boat.wait(task_id)
+    assert (task["outcome"], task["exitCode"], task["actions"][0]["tries"]) == ("failed", 7, 2)
+    lines = said("stdout")
+    assert lines == ["noise", *(f"line {n}" for n in range(1, len(lines) - 1)), "last"]
+    assert said("stderr") == ["noise", "bad"]
+
+
 def test_a_stop_reaches_it_through_the_next_runner(boat):
     script = f"trap 'echo polite; exit 5' TERM; {WRITES}"
     task_id = begun(boat, script=script)

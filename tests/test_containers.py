@@ -162,7 +162,7 @@ def test_an_image_is_fetched_with_the_secret_of_the_server(
     assert "unauthorized" in denied["actions"][0]["error"].lower()
     login = {"username": "me", "passwordSecret": "pull"}
     task = run(dock, image=image, registry=login)
-    assert dock.output(task["taskId"]) == b"fetched\n"
+    assert dock.output(task["taskId"]) == b"fetched\n", task
     # it is here now, and only "always" asks again
     asked = len(registry.requests)
     assert run(dock, image=image, pull="never")["outcome"] == "succeeded"

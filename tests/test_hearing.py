@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -38,6 +39,7 @@ NOTE = {"engine": "podman", "name": "c", "image": "i"}
         (said(state="running"), Said(event=Event.SPAWN)),
         (said(paused=True), Said(paused=True)),
         (said(paused=False), Said(paused=False)),
+        (said(process=4711), Said(process=4711)),
         (said(container=NOTE), Said(container=ContainerNote(engine="podman", name="c", image="i"))),
         (said(ended={"exitCode": 0}), Said(ending=Ending(outcome=Outcome.SUCCEEDED, exit_code=0))),
         (
@@ -68,6 +70,9 @@ def test_what_a_line_means(line, means):
         said(state="exited"),
         said(state=1),
         said(paused="yes"),
+        said(process=True),
+        said(process=-1),
+        said(process=10**30),
         said(container={"engine": 1}),
         said(container=[]),
         said(ended={}),
@@ -431,3 +436,19 @@ def test_a_runner_that_comes_too_late_does_nothing(sayer):
     late = sayer(remote(RUNS + OVER), follows=it)
     assert late.runner.wait(PATIENCE) != 0
     assert (it.status, word(it, "starts")) == (before, ["first 1"])
+
+
+def test_processor_time_of_what_runs_elsewhere_is_a_sign_that_it_gets_on(sayer):
+    elsewhere = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        first = RUNS + f"say(process={elsewhere.pid}); stage.wait('a'); say(process=2**30); stage.hang()"
+        it = sayer(remote(first), stall={"afterSeconds": 1})
+        it.until(lambda status: status.state is State.RUNNING, "it runs")
+        begun = time.monotonic()
+        busy = it.until(lambda status: time.monotonic() - begun > 3, "it works for longer than it may be silent")
+        assert busy.silence is None
+        touch(it, "a")
+        it.until(lambda status: status.silence is not None, "nothing of it works any more")
+    finally:
+        elsewhere.kill()
+        elsewhere.wait()

@@ -1,7 +1,7 @@
 """Every field of a task has an example in doc/reference/spec.md, and every example does what the page says.
 
-A block marked `json → ENDING` is a task that ends so; `json batch → ENDING` is a batch all of whose tasks do. `(root)`
-behind it: only where tests run as root. A `text` block after it is the output, as in tests/test_docs.py.
+A block marked `json → ENDING` is a task that ends so; `json batch → ENDING` is a batch all of whose tasks do. `(root)`,
+`(bwrap)` or `(podman)` behind it: only where that is there. A `text` block after it is the output, as in tests/test_docs.py.
 """
 
 from __future__ import annotations
@@ -10,12 +10,14 @@ import base64
 import dataclasses
 import io
 import json
-import os
 import re
+import shutil
 import tarfile
+import tempfile
 import threading
 import types
 import typing
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -25,6 +27,7 @@ from typing import Any
 import jsonschema
 import pytest
 from conftest import ROOT, Daemon, wait_for
+from engines import PodmanServer
 from test_docs import same_text
 
 from task_runner.errors import InvalidRequest
@@ -33,14 +36,20 @@ from task_runner.model.constraints import camel
 from task_runner.model.machines import DownloadParameters, ExtractParameters, ProcessParameters
 from task_runner.model.shortform import expand
 from task_runner.model.spec import Action, Spec
+from task_runner.model.walls import ContainerParameters
 from task_runner.service import reference
 from task_runner.service.validate import parse_spec
 
 PAGE = (ROOT / "doc/reference/spec.md").read_text()
-MACHINES = {"process": ProcessParameters, "download": DownloadParameters, "extract": ExtractParameters}
+MACHINES = {
+    "process": ProcessParameters,
+    "container": ContainerParameters,
+    "download": DownloadParameters,
+    "extract": ExtractParameters,
+}
 PASSWORD, TOKEN = "s3same", "t0ken-of-the-test"
 
-_BLOCK = re.compile(r"^```(json|text)(?: (batch))?(?: → (\w+)(?: (\d+))?( \(root\))?)?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_BLOCK = re.compile(r"^```(json|text)(?: (batch))?(?: → (\w+)(?: (\d+))?(?: \((\w+)\))?)?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 @dataclass
@@ -49,7 +58,7 @@ class Example:
     batch: bool
     outcome: str
     exit_code: int | None
-    root: bool
+    need: str | None
     text: str
     output: str | None = None
 
@@ -57,14 +66,14 @@ class Example:
 def _examples() -> list[Example]:
     found: list[Example] = []
     for match in _BLOCK.finditer(PAGE):
-        kind, batch, outcome, code, root, text = match.groups()
+        kind, batch, outcome, code, need, text = match.groups()
         if kind == "text":
             assert found and found[-1].output is None, f"whose output is this? {text}"
             found[-1].output = text
             continue
         assert outcome, f"how does it end? {text}"
         heading = re.findall(r"^##+ (.*)$", PAGE[: match.start()], re.MULTILINE)[-1]
-        found.append(Example(heading, bool(batch), outcome, int(code) if code else None, bool(root), text))
+        found.append(Example(heading, bool(batch), outcome, int(code) if code else None, need, text))
     return found
 
 
@@ -124,25 +133,31 @@ class Stage:
     web: Any
     host_files: Path
     latest: str = ""
+    target: tuple[str, int, str] = ("game-17", 4711, "main")
 
     def real(self, text: str) -> str:
         """An example with the addresses of this test."""
         url = f"http://127.0.0.1:{self.web.server_address[1]}"
         for name in ("http://files.example", "http://hooks.example"):
             text = text.replace(name, url)
+        name, pid, mark = self.target
+        text = text.replace('"game-17"', f'"{name}"').replace("4711", str(pid)).replace("=main", f"={mark}")
         return text.replace("/srv/files", str(self.host_files)).replace('"ID"', f'"{self.latest}"')
 
 
 @pytest.fixture(scope="module")
-def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    host_files = tmp_path_factory.mktemp("host")
+def bare_stage() -> Iterator[Stage]:
+    base = Path(tempfile.mkdtemp(prefix="tr-reference-"))
+    base.chmod(0o755)  # pytest's own directories let no other user through
+    host_files = base / "host"
+    host_files.mkdir()
     (host_files / "hello.txt").write_text("hello\n")
     web: Any = ThreadingHTTPServer(("127.0.0.1", 0), Web)
     web.files, web.told = {"/hello.txt": b"hello\n", "/tools.tar.gz": _tools()}, []
     thread = threading.Thread(target=web.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     daemon = Daemon(
-        tmp_path_factory.mktemp("reference") / "state",
+        base / "state",
         cpus=4,
         memory_mb=4096,
         gpus=2,
@@ -150,14 +165,43 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
         host_files=json.dumps([str(host_files)]),
         secret_web_password=PASSWORD,
         secret_web_token=TOKEN,
+        task_users='{"*": ["*"]}',
+        container_mounts=json.dumps([f"{host_files}:ro"]),
+        container_devices='["/dev/null"]',
+        container_networks='["none"]',
+        sidecars=True,
     )
     try:
-        yield Stage(daemon.start(), web, host_files)
+        yield Stage(daemon, web, host_files)
     finally:
         daemon.close()
         web.shutdown()
         thread.join()
         web.server_close()
+        shutil.rmtree(base)
+
+
+@pytest.fixture(scope="module")
+def stage(bare_stage: Stage) -> Stage:
+    bare_stage.daemon.start()
+    return bare_stage
+
+
+@pytest.fixture(scope="module")
+def podman_stage(bare_stage: Stage, podman_server: PodmanServer) -> Iterator[Stage]:
+    """With an engine, and in it a container that somebody else has started."""
+    daemon = bare_stage.daemon
+    daemon.settings["engines"] = json.dumps(podman_server.sockets)
+    name, mark = f"game-{uuid.uuid4().hex[:8]}", uuid.uuid4().hex
+    run = ["run", "-d", "--name", name, "--uts", "private", "--hostname", "game-17", "--stop-signal", "KILL"]
+    podman_server.command(*run, "-e", f"SANDBOX_MAIN_CONTAINER={mark}", "localhost/busybox:1", "sleep", "3600")
+    try:
+        pid = int(podman_server.command("inspect", "-f", "{{.State.Pid}}", name))
+        bare_stage.target = (name, pid, mark)
+        daemon.restart()
+        yield bare_stage
+    finally:
+        podman_server.command("rm", "-f", name)
 
 
 # -- the examples
@@ -176,10 +220,16 @@ def _run(stage: Stage, example: Example) -> dict[str, Any]:
     return daemon.wait(task_id)
 
 
-@pytest.mark.parametrize("example", [each for each in EXAMPLES if not each.batch], ids=lambda each: each.title)
-def test_an_example_ends_as_the_page_says(stage: Stage, example: Example):
-    if example.root and os.geteuid() != 0:
-        pytest.skip("needs root")
+def _parameters() -> Iterator[Any]:
+    for each in EXAMPLES:
+        if not each.batch:
+            needs = {None: (), "podman": ("root", "podman")}.get(each.need, (each.need,))
+            yield pytest.param(each, marks=pytest.mark.needs(*needs), id=each.title)
+
+
+@pytest.mark.parametrize("example", list(_parameters()))
+def test_an_example_ends_as_the_page_says(request: pytest.FixtureRequest, example: Example):
+    stage: Stage = request.getfixturevalue("podman_stage" if example.need == "podman" else "stage")
     if '"ID"' in example.text and not stage.latest:
         stage.latest = stage.daemon.submit("true")  # run alone
     task = _run(stage, example)

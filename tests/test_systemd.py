@@ -258,7 +258,7 @@ def test_a_task_has_a_cgroup_below_the_units_that_a_restart_leaves_alone(machine
     pid = machine.output(task_id).split()[1]
 
     def group_of(pid: int | str) -> str:
-        return machine.run("cat", f"/proc/{pid}/cgroup").stdout.strip()
+        return machine.run("cat", f"/proc/{pid}/cgroup").stdout.splitlines()[-1]
 
     assert re.fullmatch(f"0::/system.slice/task-runner.service/task-runner-[0-9a-f]{{12}}/{task_id}-1", group_of(pid))
     assert group_of(runner_of(machine, task_id)) == group_of(machine.main_pid) == "0::/system.slice/task-runner.service"

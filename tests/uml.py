@@ -21,7 +21,7 @@ def boot(init: Path, **variables: str | Path) -> str:
         "linux.uml", "mem=768M", "root=/dev/root", "rootfstype=hostfs", "rootflags=/", "ro", f"init={init}",
         "con=null", "con0=fd:0,fd:1", "quiet", *(f"{name}={value}" for name, value in variables.items()),
     ]  # fmt: skip
-    where = {**os.environ, "TMPDIR": "/dev/shm"}  # noqa: S108  its memory is a file there
+    where = {**os.environ, "TMPDIR": "/dev/shm"}
     with subprocess.Popen(
         command, env=where, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         text=True, errors="replace", start_new_session=True,

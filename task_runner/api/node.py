@@ -19,8 +19,8 @@ MAX_WAIT = 300.0
 
 
 async def _shown(service: TaskService) -> Response:
-    engines = await asyncio.to_thread(service.containers.engines)
-    return json_response({"version": __version__, **service.node(), "engines": engines})
+    walls = await asyncio.to_thread(service.walls)
+    return json_response({"version": __version__, **service.node(), **walls})
 
 
 async def get_node(request: Request) -> Response:

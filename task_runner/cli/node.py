@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from task_runner.cli import exitcode
+from task_runner.cli import exitcode, walls
 from task_runner.cli.edge import PATIENCE, Session, pass_session
 from task_runner.cli.output import clean, emit, json_option
 from task_runner.cli.values import reading, some_duration
@@ -41,7 +41,7 @@ def node(session: Session, as_json: bool) -> None:
     ]
     if found["storeSetAside"]:
         lines.append(("damaged store", clean(f"set aside as {found['storeSetAside']}; see `task-runner fsck`")))
-    for name, value in lines:
+    for name, value in [*lines, *walls.possible_lines(found)]:
         click.echo(f"{name:<14}{value}")
 
 

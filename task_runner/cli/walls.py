@@ -10,7 +10,7 @@ import click
 from task_runner.cli import forward
 from task_runner.cli.output import clean, duration, size
 from task_runner.cli.values import mebibytes, pair, reading
-from task_runner.client.records import ActionStatus, LimitNote, Task
+from task_runner.client.records import ActionStatus, LimitNote, Node, Possible, Task
 
 
 def _whole(text: str) -> int:
@@ -91,6 +91,21 @@ def wall_lines(task: Task) -> Iterator[tuple[str, str | None]]:
     yield "not forwarded", f"{missed} lines" if missed else None
     for action in task["actions"]:
         yield from _container_lines(action)
+
+
+def possible_lines(node: Node) -> Iterator[tuple[str, str]]:
+    """Which walls there can be on the daemon's machine; an older daemon does not say."""
+    found = node.get("limits") or []
+    if found:
+        none = [_NAMES.get(each["limit"], each["limit"]) for each in found if each["by"] is None]
+        yield "limits", f"not enforced: {', '.join(none)} (`task-runner doctor` says why)" if none else "all enforced"
+    for engine in node.get("engines") or []:
+        told = clean(engine["problem"]) if engine["problem"] else f"version {clean(engine['version'] or 'unknown')}"
+        yield "engine", f"{engine['name']}: {told}"
+    kinds: list[tuple[str, Possible | None]] = [("sandbox", node.get("sandbox")), ("sidecars", node.get("sidecars"))]
+    for name, possible in kinds:
+        if possible is not None:
+            yield name, clean(possible["problem"]) if possible["problem"] else "yes"
 
 
 def _limit_lines(limits: Sequence[LimitNote]) -> Iterator[tuple[str, str | None]]:

@@ -299,6 +299,23 @@ class Means(TypedDict):
     note: str | None
 
 
+class Engine(TypedDict):
+    """A container engine of the server."""
+
+    name: str
+    #: none: it does not say
+    version: str | None
+    #: why it cannot be used; none: it can
+    problem: str | None
+
+
+class Possible(TypedDict):
+    """Whether something can be had."""
+
+    #: why not; none: it can
+    problem: str | None
+
+
 class Node(TypedDict):
     """The daemon in numbers."""
 
@@ -309,8 +326,11 @@ class Node(TypedDict):
     #: what tasks may ask for together, and what of it is not set aside: tasks, cpus, memoryMb, gpus, pools
     capacity: dict[str, Any]
     free: dict[str, Any]
-    #: of every limit that a task may ask for
+    #: of every limit that a task may ask for; this and the next three are not of an older daemon
     limits: NotRequired[list[Means]]
+    engines: NotRequired[list[Engine]]
+    sandbox: NotRequired[Possible]
+    sidecars: NotRequired[Possible]
     draining: bool
     drainedAt: str | None
     empty: bool

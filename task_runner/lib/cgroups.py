@@ -66,37 +66,45 @@ def find(name: str) -> Places:
     """Make a group called ``name`` below our own in every hierarchy of use, and see what it can do. May move the
     daemon's own processes (rule 2). Raises nothing: what does not work is not there, and ``why`` says why."""
     mounts, own = parse_mounts(read("/proc/self/mountinfo")), parse_own(read("/proc/self/cgroup"))
-    v2: str | None = None
-    controllers: tuple[str, ...] = ()
-    home: str | None = None
     reasons: list[str] = []
-    directory = locate(mounts, own, "")
-    if directory is None:
-        reasons.append("there is no cgroup v2 to be seen")
-    else:
-        base, home_directory, reason = _base(directory)
-        if reason:
-            reasons.append(reason)
-        v2, fault = _trial(os.path.join(base, name), home_directory)
-        if v2 is None:
-            reasons = [f"cgroup v2: {fault}"]
-        else:
-            home = os.path.join(home_directory, "cgroup.procs")
-            controllers = () if reason else _divide(base, v2)
+    v2, home, controllers = _find_v2(name, locate(mounts, own, ""), reasons)
     v1 = {}
-    replaced = {PREDECESSORS.get(each, each) for each in controllers} | ({"cpuacct"} if v2 else set())
     for controller in _V1_CONTROLLERS:
         directory = locate(mounts, own, controller)
-        if directory is None or controller in replaced:
+        if directory is None or any(PREDECESSORS.get(each, each) == controller for each in controllers):
             continue
+        if controller == "cpuacct" and v2 is not None:
+            continue  # v2 counts that without being asked
         place, fault = _trial(os.path.join(directory, name), directory)
         if place is None:
             reasons.append(f"cgroup v1 {controller}: {fault}")
         else:
             v1[controller] = place
-    caveat = _CAVEAT if controllers and os.environ.get(RELEASES) else None
-    why = "; ".join(reasons) or None
-    return Places(v2=v2, v2_controllers=controllers, v2_home=home, v1=v1, why=why, caveat=caveat)
+    return Places(
+        v2=v2,
+        v2_controllers=controllers,
+        v2_home=home,
+        v1=v1,
+        why="; ".join(reasons) or None,
+        caveat=_CAVEAT if controllers and os.environ.get(RELEASES) else None,
+    )
+
+
+def _find_v2(
+    name: str, own: str | None, reasons: list[str]
+) -> tuple[str | None, str | None, tuple[str, ...]]:
+    """The group, the file to leave one below it by, and the controllers that there are in those."""
+    if own is None:
+        reasons.append("there is no cgroup v2 to be seen")
+        return None, None, ()
+    base, home, reason = _base(own)
+    place, fault = _trial(os.path.join(base, name), home)
+    if place is None:
+        reasons.append(f"cgroup v2: {fault}")
+        return None, None, ()
+    if reason is not None:
+        reasons.append(reason)
+    return place, os.path.join(home, "cgroup.procs"), _divide(base, place) if reason is None else ()
 
 
 def leave(places: Places) -> None:

@@ -213,7 +213,8 @@ class Equipment:
             lines = self.progress.lines if self.progress else 0
             return (*output.size(), lines, self.input.passed if self.input else 0)
 
-        self.stall = StallWatch(self._spec.stall, root, family, time, clock, count, act)
+        elsewhere = self.speech.elsewhere if self.speech is not None else lambda: ()
+        self.stall = StallWatch(self._spec.stall, root, family, time, clock, count, act, elsewhere)
         self.parts.append(self.stall)
 
     def listen(
@@ -255,9 +256,7 @@ class Equipment:
         own = {process.MARK: self.task_id, "TASK_RUNNER_ATTEMPT": str(self._directory.attempt)}
         return {**self._variables, **own, "TASK_RUNNER_ACTION": str(index)}
 
-    def speaking_context(
-        self, plain: Context, *, tries: int, take_up: bool
-    ) -> Context:
+    def speaking_context(self, plain: Context, *, tries: int, take_up: bool) -> Context:
         """The same for a machine that may say something."""
         spec = self._spec
         wants_files = any(use.file_env is not None for use in spec.secrets)

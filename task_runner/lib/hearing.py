@@ -48,6 +48,7 @@ class Said:
 
     event: Event | None = None
     paused: bool | None = None
+    process: int | None = None
     container: ContainerNote | None = None
     ending: Ending | None = None
 
@@ -60,6 +61,9 @@ class Listener(Protocol):
 
     def heard_paused(self, paused: bool) -> None:
         """Everything of it is frozen, or goes on."""
+
+    def heard_process(self, pid: int) -> None:
+        """What it runs has this first process, of this machine."""
 
     def heard_news(self) -> None:
         """Its container or its ending is known, or known better."""
@@ -80,6 +84,8 @@ def _parse(data: dict[str, Any]) -> Said | None:
             return Said(event=_EVENTS[word])
         case {"paused": bool(paused)}:
             return Said(paused=paused)
+        case {"process": int(pid)} if 0 < pid < 2**31 and type(pid) is int:
+            return Said(process=pid)
         case {"container": dict(note)}:
             return Said(container=bounded(from_json(ContainerNote, note)))
         case {"ended": dict(how)}:
@@ -220,6 +226,8 @@ class Hearing:
             self._listener.heard_event(said.event)
         elif said.paused is not None:
             self._listener.heard_paused(said.paused)
+        elif said.process is not None:
+            self._listener.heard_process(said.process)
         elif said.ending is not None:
             self.ending = said.ending
             self._listener.heard_news()

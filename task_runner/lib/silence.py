@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import os
 import resource
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from task_runner.lib import tree
 from task_runner.lib.clock import Clock, stamp
 from task_runner.lib.family import Family
+from task_runner.lib.process import Process
 from task_runner.lib.tasktime import TaskTime
 from task_runner.model.status import Silence
 from task_runner.model.terms import StallPolicy
@@ -61,7 +62,9 @@ class StallWatch:
         clock: Clock,
         count: Callable[[], tuple[int | None, ...]],
         act: Callable[[], None],
+        elsewhere: Callable[[], Iterable[Process]] = lambda: (),
     ) -> None:
+        """``elsewhere``: processes of the task beside the runner's descendants."""
         self._after = policy.after_seconds
         self._interval = max(SHORTEST, policy.after_seconds / LOOKS)
         self._root = root
@@ -70,6 +73,7 @@ class StallWatch:
         self._clock = clock
         self._count = count
         self._act = act
+        self._elsewhere = elsewhere
         self._tick = 1 / os.sysconf("SC_CLK_TCK")
         self._before: Signs | None = None
         self._looked_at = 0.0  # by the task's time
@@ -123,7 +127,7 @@ class StallWatch:
 
     def _look(self) -> Signs:
         ticks, ready = 0, False
-        for each in tree.below(self._root, spared=self._family.spared):
+        for each in (*tree.below(self._root, spared=self._family.spared), *self._elsewhere()):
             ticks += each.ticks + each.child_ticks
             ready = ready or each.state == "R"
         waited_for = resource.getrusage(resource.RUSAGE_CHILDREN)

@@ -43,6 +43,7 @@ class Speech:
         self._clock = clock
         self.hearing = Hearing(supervision.poll, self)
         self._following: Following | None = None
+        self._first: Process | None = None
 
     # -- a try
 
@@ -51,7 +52,7 @@ class Speech:
         failpoint.reach("runner.before-machine")
         self.hearing.expect()
         self.hearing.container = note.container if take_up else None
-        self._following = None
+        self._following = self._first = None
         self._family.wrapped = action.wrapped
         if not take_up:
             _unlink(self._equipment.keep(index, note.tries))
@@ -143,6 +144,18 @@ class Speech:
             self._supervision.hold()
         else:
             self._supervision.release()
+
+    def heard_process(self, pid: int) -> None:
+        """What it runs has this first process, of this machine."""
+        self._first = process.look(pid)
+
+    def elsewhere(self) -> list[Process]:
+        """The processes of what a machine runs elsewhere, where they are to be seen."""
+        first = self._first
+        now = process.look(first.pid) if first is not None and self._family.running else None
+        if now is None or first is None or now.start_time != first.start_time:
+            return []
+        return [now, *process.descendants(now.pid)]
 
     def heard_news(self) -> None:
         """Its container or its ending is known, or known better."""

@@ -208,9 +208,12 @@ class Life:
 
     def _pid(self, container: str) -> int | None:
         try:
-            return self._asker.engine().look(container).pid
+            pid = self._asker.engine().look(container).pid
         except EngineFailed:
             return None  # it is waited for below; what it uses stays unknown
+        if pid is not None:
+            say(self._context.say, {"process": pid})
+        return pid
 
     def _await_end(self, container: str) -> Seen:
         """However long the engine is away: it alone knows."""

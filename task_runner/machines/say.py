@@ -2,6 +2,7 @@
 
     {"state": "provisioning"}      it fetches what it needs; {"state": "running"}: what it was asked for runs
     {"paused": true}               everything of it is frozen (false: goes on); the answer to PAUSE and RESUME
+    {"process": 4711}              the first process of what it runs, as this machine numbers it: to be looked at only
     {"container": {…}}             a ContainerNote, whole; each replaces the one before
     {"ended": {"exitCode": 3, "signal": null, "oomKilled": false}}
                                    what it ran has ended so; counts in place of how the machine's own process ends

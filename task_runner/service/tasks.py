@@ -106,13 +106,14 @@ class TaskService:
         )
         self.book.also = self.notifier.messages
         self.containers = Containers(settings)
+        self.inside = Inside(settings, self.containers.why_no_engine)
         accounts = Accounts(settings)
         rules: list[Rule] = [
             self.secrets.check,
             self.notifier.check,
             HostFiles(settings.host_files).check,
             self.containers.check,
-            Inside(settings, self.containers.why_no_engine).check,
+            self.inside.check,
             accounts.check,
             lambda spec, _token: required.check(spec, self.environment.means()),
             Forwarding(settings.forward_allow, settings.forward_ca).check,
@@ -297,8 +298,16 @@ class TaskService:
             "drainedAt": self.drain.since,
             "empty": self.drain.empty,
             "outputQuota": {"bytes": self.settings.output_quota_bytes, "used": self.disk.output_bytes},
-            "limits": to_json(self.environment.means()),
             "ready": self.recovered.is_set(),
             "storage": {"ok": self.book.storage_error is None, "error": self.book.storage_error},
             "storeSetAside": self.store.set_aside,
+        }
+
+    def walls(self) -> dict[str, Any]:
+        """What can be put around tasks here, and why the rest cannot. Blocks: engines are asked, a sandbox is tried."""
+        return {
+            "limits": to_json(self.environment.means()),
+            "engines": self.containers.engines(),
+            "sandbox": {"problem": self.inside.why_no_sandbox()},
+            "sidecars": {"problem": self.inside.why_no_sidecar()},
         }
