@@ -47,7 +47,8 @@ def test_who_runs_out_of_memory_goes_as_a_whole(told: dict[str, Told]):
     status = status_of(told, "family")
     assert (status["outcome"], status["oomKilled"]) == ("failed", True)
     assert status["accounting"]["oomKills"] >= 3
-    assert status["receipt"] is None, "nobody was left to be stopped"
+    receipt = status["receipt"]  # of those that were still dying when the first had been waited for, if any
+    assert receipt is None or (receipt["reason"], receipt["killed"], receipt["survivors"]) == ("leftovers", [], [])
 
 
 def test_processes_are_limited(told: dict[str, Told]):

@@ -202,8 +202,7 @@ def test_the_actions_after_it_go_on_with_the_next_runner(boat):
 
 def test_a_later_try_with_its_streams_apart_is_taken_up_as_well(boat):
     script = f"[ -e /work/again ] || {{ touch /work/again; echo noise; echo noise >&2; exit 1; }}; echo bad >&2; {WRITES}"
-    action = container(script, **{})
-    task_id = boat.submit(actions=[{**action, "retry": {"count": 1, "delaySeconds": 0.01}}], outputMode="separate")
+    task_id = boat.submit(actions=[{**container(script), "retry": {"count": 1, "delaySeconds": 0.01}}], outputMode="separate")
 
     def said(stream: str) -> list[str]:
         return boat.http.get(f"/v1/tasks/{task_id}/output", params={"stream": stream}).text.splitlines()
@@ -265,14 +264,15 @@ def test_secrets_are_given_again(make_daemon, podman_server, tmp_path):
     assert daemon.output(task_id).count(b"line 1\n") == 1
 
 
+@pytest.mark.slow
 def test_stop_means_stopped_when_the_engine_does_not_answer(boat, podman_server):
     task_id = begun(boat, graceSeconds=0.5)
-    os.kill(podman_server.service.pid, signal.SIGSTOP)
+    podman_server.kill()
     try:
         boat.post(f"/v1/tasks/{task_id}/stop")
         task = boat.wait(task_id)
     finally:
-        os.kill(podman_server.service.pid, signal.SIGCONT)
+        podman_server.start()
     assert task["outcome"] == "cancelled"
     assert "could not be removed" in task["receipt"]["container"]
     assert (task["receipt"]["survivors"], boat.alive(task_id)) == ([], [])
