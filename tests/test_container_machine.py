@@ -78,7 +78,7 @@ class Remote:
         self.runners.stdin.flush()
         self._runner = int(self.runners.stdout.readline())
         self._close()
-        self._said = open(said, encoding="utf-8")
+        self._said = open(said, encoding="utf-8")  # noqa: SIM115
         self.pid = self.hear("pid")
 
     def hear(self, key: str, value: Any = ...) -> Any:

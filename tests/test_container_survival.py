@@ -109,7 +109,7 @@ def test_another_process_takes_it_up_when_the_machines_is_killed(boat):
     for _ in range(2):
         victim = machine_of(boat, task_id)
         kill(victim)
-        wait_for(lambda: (now := process.descendants(runner)) and now[0].pid != victim.pid, "another follows it")
+        wait_for(lambda dead=victim.pid: [each for each in process.descendants(runner) if each.pid != dead], "another follows it")
     check_true_ending(boat, task_id)
     assert boat.runner_pid(task_id) == runner
 

@@ -121,7 +121,7 @@ def remote(first: str, **more: Any) -> dict[str, Any]:
 
 
 @pytest.fixture
-def sayer(attempt: Callable[..., Attempt]) -> Callable[..., Attempt]:
+def sayer(attempt: Callable[..., Attempt]) -> Callable[..., Attempt]:  # noqa: F811
     """Starts a runner of such actions."""
 
     def start(*actions: dict[str, Any], follows: Attempt | None = None, **spec: Any) -> Attempt:
@@ -131,13 +131,13 @@ def sayer(attempt: Callable[..., Attempt]) -> Callable[..., Attempt]:
     return start
 
 
-def word(attempt: Attempt, name: str) -> list[str]:
-    path = Path(attempt.directory.work) / name
+def word(it: Attempt, name: str) -> list[str]:
+    path = Path(it.directory.work) / name
     return path.read_text().splitlines() if path.exists() else []
 
 
-def touch(attempt: Attempt, name: str) -> None:
-    (Path(attempt.directory.work) / name).touch()
+def touch(it: Attempt, name: str) -> None:
+    (Path(it.directory.work) / name).touch()
 
 
 def test_a_machine_says_how_it_gets_on_and_how_it_ended(sayer):

@@ -27,8 +27,8 @@ from task_runner.errors import TaskRunnerError, UnsafeBind
 from task_runner.lib.clock import SystemClock
 from task_runner.lib.statedir import StateDirectory
 from task_runner.lib.taskdir import write_control
-from task_runner.service import settings as settings_module
 from task_runner.service import containers, unit
+from task_runner.service import settings as settings_module
 from task_runner.service.accounts import switches
 from task_runner.service.settings import Settings
 from task_runner.service.store import Store

@@ -39,7 +39,7 @@ _OPTIONS = [
         help="Show this directory or file of the server in the container; again for more.",
     ),
     click.option("--network", metavar="NAME", help="The container's network."),
-    click.option("--pull", type=click.Choice(["missing", "always", "never"]), help="When to fetch the image. [missing]"),
+    click.option("--pull", type=click.Choice(["missing", "always", "never"]), help="When to fetch it. [missing]"),
     click.option("--engine", type=click.Choice(["podman", "docker", "cri"]), help="Which one runs the container."),
 ]
 #: options that say something of a container

@@ -9,6 +9,7 @@ from typing import Any
 import docker
 import requests
 from docker import errors
+from docker.constants import MINIMUM_DOCKER_API_VERSION
 from urllib3.exceptions import ReadTimeoutError
 
 from task_runner.engines.frames import frames
@@ -20,6 +21,13 @@ PATIENCE = 120.0
 _LIBPOD = "4.0.0"
 
 
+def _version(socket: str) -> str:
+    """Of the API that the engine speaks. The library would ask for all versions there are: Podman takes 0.5 s for that."""
+    with docker.APIClient(base_url=f"unix://{socket}", version=MINIMUM_DOCKER_API_VERSION, timeout=PATIENCE) as probe:
+        probe.trust_env = False
+        return str(probe.get(f"{probe.base_url}/_ping").headers.get("Api-Version", "auto"))
+
+
 class Api:
     """One connection. `client` is the library's."""
 
@@ -27,7 +35,7 @@ class Api:
         self._name = name
         self.socket = socket
         with self.asking():
-            self.client = docker.APIClient(base_url=f"unix://{socket}", timeout=PATIENCE)
+            self.client = docker.APIClient(base_url=f"unix://{socket}", version=_version(socket), timeout=PATIENCE)
         self.client.trust_env = False
 
     @contextlib.contextmanager

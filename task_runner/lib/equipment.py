@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import os
 import select
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
@@ -20,6 +20,7 @@ from task_runner.lib.family import Family
 from task_runner.lib.group import Group
 from task_runner.lib.inputpipe import InputPipe
 from task_runner.lib.outputlog import OutputLog
+from task_runner.lib.process import Process
 from task_runner.lib.progress import ProgressPipe
 from task_runner.lib.silence import StallWatch
 from task_runner.lib.taskdir import AttemptDirectory
@@ -34,9 +35,6 @@ from task_runner.model.status import Accounting, LimitNote
 
 if TYPE_CHECKING:
     from task_runner.lib.forwarding import Forwarding
-    from task_runner.lib.report import Report
-    from task_runner.lib.speech import Speech
-    from task_runner.lib.supervision import Supervision
 
 _INHERITED = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TMPDIR")
 #: machines that report progress, whether the spec asks for it or not
@@ -122,7 +120,7 @@ class Equipment:
     """Everything of one attempt that stands around its actions."""
 
     __slots__ = (
-        "parts", "progress", "input", "stall", "speech", "forwarding", "group", "accounting", "limits", "obstacle",
+        "parts", "progress", "input", "stall", "forwarding", "group", "accounting", "limits", "obstacle",
         "task_id", "_spec", "_directory", "_options", "_grant", "_variables", "_basics", "_walls",
     )  # fmt: skip
 
@@ -145,8 +143,6 @@ class Equipment:
         self.progress: ProgressPipe | None = None
         self.input: InputPipe | None = None
         self.stall: StallWatch | None = None
-        #: none: no machine of this task has anything to say
-        self.speech: Speech | None = None
         #: none: no output is forwarded
         self.forwarding: Forwarding | None = None
         #: none: there are no cgroups here
@@ -203,9 +199,10 @@ class Equipment:
         return None if account is None else account.uid
 
     def watch_silence(
-        self, root: int, family: Family, time: TaskTime, clock: Clock, output: OutputLog, act: Callable[[], None]
-    ) -> None:
-        """Watch over the task as its stall policy says."""
+        self, root: int, family: Family, time: TaskTime, clock: Clock, output: OutputLog, act: Callable[[], None],
+        elsewhere: Callable[[], Iterable[Process]],
+    ) -> None:  # fmt: skip
+        """Watch over the task as its stall policy says. ``elsewhere``: its processes beside our descendants."""
         if self._spec.stall is None:
             return
 
@@ -213,19 +210,8 @@ class Equipment:
             lines = self.progress.lines if self.progress else 0
             return (*output.size(), lines, self.input.passed if self.input else 0)
 
-        elsewhere = self.speech.elsewhere if self.speech is not None else lambda: ()
         self.stall = StallWatch(self._spec.stall, root, family, time, clock, count, act, elsewhere)
         self.parts.append(self.stall)
-
-    def listen(
-        self, family: Family, supervision: Supervision, report: Report, output: OutputLog, clock: Clock
-    ) -> None:
-        """Hear what machines say, where one may say something."""
-        if any(map(may_say, self._spec.actions)) or any(map(may_say, self._spec.cleanup)):
-            from task_runner.lib.speech import Speech  # as few tasks have that
-
-            self.speech = Speech(self, family, supervision, report, output, clock)
-            self.parts.append(self.speech.hearing)
 
     def absent_secrets(self) -> list[str]:
         """The names of secrets that the spec asks for and that were not given."""

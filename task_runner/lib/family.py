@@ -14,17 +14,46 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Set as AbstractSet
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from task_runner.lib import signals, tree
 from task_runner.lib.clock import Clock
 from task_runner.lib.group import Group
 from task_runner.lib.outputlog import OutputLog
 from task_runner.lib.stop import Stop, StopOrder
+from task_runner.model.status import Receipt
 
 if TYPE_CHECKING:
-    from task_runner.lib.remote import RemoteStop
     from task_runner.lib.strays import Strays
+
+
+class Stopping(Protocol):
+    """A stop under way (lib/stop.py)."""
+
+    #: when there is something to be done without anything being heard, on the monotonic clock
+    kill_at: float
+
+    def begin(self) -> None:
+        """Send the polite signal."""
+
+    def hasten(self, order: StopOrder) -> None:
+        """A second request can only shorten the grace."""
+
+    def press(self) -> bool:
+        """Kill, if the grace is over; False once it is plain that killing does not help."""
+
+    def receipt(self) -> Receipt:
+        """What was done, and who is left."""
+
+
+class Elsewhere(Protocol):
+    """What the first process stands for, and what is none of our descendants (lib/remote.py)."""
+
+    def stop(self, order: StopOrder) -> Stopping:
+        """A stop of it."""
+
+    def send(self, number: int) -> None:
+        """Have the first process, which runs, pass on a signal."""
 
 
 class Family:
@@ -43,9 +72,9 @@ class Family:
         #: how that one ended, as waitpid says it
         self.ended: int | None = None
         self.childless = True
-        self.stop: Stop | RemoteStop | None = None
-        #: what the first process is for runs elsewhere: it is controlled through that one (lib/remote.py)
-        self.remote = False
+        self.stop: Stopping | None = None
+        #: what the first process is for runs elsewhere, and is controlled through that one
+        self.remote: Elsewhere | None = None
         #: the first process is a wrapper, and the command its child (machines/wrapper.py)
         self.wrapped = False
         #: and has ended
@@ -56,7 +85,7 @@ class Family:
     def expect(self) -> None:
         """Another action is about to start."""
         self.main, self.ended, self.childless, self.stop = 0, None, False, None
-        self.remote = self.over = self.wrapped = False
+        self.remote, self.over, self.wrapped = None, False, False
 
     def follow(self, pid: int) -> None:
         """Another first process has taken the place of one that has ended."""
@@ -89,7 +118,13 @@ class Family:
 
     def _group_lives(self) -> bool:
         """Looked at one by one: the kernel may count who has been waited for a moment longer."""
-        return self.group is not None and self.group.populated() and bool(self.group.members())
+        group = self._own_group
+        return group is not None and group.populated() and bool(group.members())
+
+    @property
+    def _own_group(self) -> Group | Strays | None:
+        """What runs elsewhere may carry the task's mark, and is not to be taken for something left behind here."""
+        return self.group if self.remote is None else None
 
     def _only_filters(self) -> bool:
         """Twice, for where the kernel does not list children one look can miss who is just losing its parent."""
@@ -98,37 +133,34 @@ class Family:
 
     def end(self, order: StopOrder) -> None:
         """Begin to stop them."""
-        if self.remote and self.ended is None:
-            from task_runner.lib.remote import RemoteStop  # it has been loaded where something is remote
-
-            self.stop = RemoteStop(self, self._root, self._clock, order)
+        if self.remote is not None and self.ended is None:
+            self.stop = self.remote.stop(order)
         else:
             wrapper = self.main if self.wrapped else 0
-            self.stop = Stop(self._root, self._clock, order, self.spared, self.group, wrapper)
+            self.stop = Stop(self._root, self._clock, order, self.spared, self._own_group, wrapper)
         self.stop.begin()
 
     def send(self, number: int) -> None:
         """Pass a signal on to the first process, which runs: our own child, so the pid is its own."""
-        if self.remote:
-            from task_runner.lib import remote
-
-            number = remote.INSTEAD.get(number, number)
-        os.kill(self.main, signals.forwarding(number) if self.wrapped else number)
+        if self.remote is not None:
+            self.remote.send(number)
+        else:
+            os.kill(self.main, signals.forwarding(number) if self.wrapped else number)
 
     def freeze(self) -> None:
         """Let none of them run: by the group, and by SIGSTOP who is not in it. What runs elsewhere follows later."""
-        if self.remote:
+        if self.remote is not None:
             if self.running:
-                os.kill(self.main, signal.SIGTSTP)
+                self.remote.send(signal.SIGTSTP)
             return
         frozen = self.group.pids() if self.group is not None and self.group.freeze() else ()
         tree.freeze(self._root, spared=self.spared | frozenset(frozen))
 
     def thaw(self) -> None:
         """Let them go on. Who had stopped by itself before a freeze of the group stays so."""
-        if self.remote:
+        if self.remote is not None:
             if self.running:
-                os.kill(self.main, signal.SIGCONT)
+                self.remote.send(signal.SIGCONT)
             return
         frozen = self.group.pids() if self.group is not None and self.group.thaw() else ()
         tree.thaw(self._root, spared=self.spared | frozenset(frozen))

@@ -31,7 +31,7 @@ REMOVAL_SECONDS = 30.0
 #: how often a machine's process that has died is followed by another, if each dies within so many seconds
 TAKE_UPS, SETTLED = 5, 60.0
 #: signals that no process can pass on, and what is sent for them
-INSTEAD: dict[int, int] = {signal.SIGKILL: say.KILL, signal.SIGSTOP: signal.SIGTSTP}
+_INSTEAD: dict[int, int] = {signal.SIGKILL: say.KILL, signal.SIGSTOP: signal.SIGTSTP}
 
 
 def send(family: Family, number: int) -> bool:
@@ -40,6 +40,23 @@ def send(family: Family, number: int) -> bool:
         return False
     family.send(number)
     return True
+
+
+class Remote:
+    """What a machine's process stands for (`Elsewhere` in lib/family.py)."""
+
+    def __init__(self, family: Family, root: int, clock: Clock) -> None:
+        self._family = family
+        self._root = root
+        self._clock = clock
+
+    def stop(self, order: StopOrder) -> RemoteStop:
+        """A stop of it."""
+        return RemoteStop(self._family, self._root, self._clock, order)
+
+    def send(self, number: int) -> None:
+        """Have the process pass on a signal: our own child, not yet waited for, so the pid is its own."""
+        os.kill(self._family.main, _INSTEAD.get(number, number))
 
 
 @dataclass(slots=True)

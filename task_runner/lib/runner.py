@@ -74,6 +74,7 @@ class TaskRunner:
         self._options = options
         self._on_turn = on_turn
         self._legacy: Legacy | None = None
+        self._speech: Speech | None = None  # none: no machine of this task has anything to say
         self._error: str | None = None  # why the task failed before, or apart from, any action
 
     def claim(self, *, take_up: bool = False) -> None:
@@ -130,15 +131,25 @@ class TaskRunner:
             from task_runner.lib.strays import Strays
 
             self._family.group = Strays(self._equipment.task_id)
-        self._equipment.listen(self._family, self._supervision, self._report, self._output, self._clock)
+        if any(may_say(action) for _where, action in self._spec.every_action()):
+            self._listen()
         if (progress := self._equipment.progress) is not None:
             self._report.progress = lambda: progress.newest
         if (pipe := self._equipment.input) is not None:
             self._report.input_bytes = lambda: pipe.passed
         if self._spec.stall is not None:
             self._equipment.watch_silence(
-                pid, self._family, self._time, self._clock, self._output, self._silence_changed
-            )
+                pid, self._family, self._time, self._clock, self._output, self._silence_changed,
+                self._speech.elsewhere if self._speech is not None else lambda: (),
+            )  # fmt: skip
+
+    def _listen(self) -> None:
+        from task_runner.lib.speech import Speech  # as few tasks have that
+
+        self._speech = Speech(
+            self._equipment, self._family, self._supervision, self._report, self._output, self._clock
+        )
+        self._equipment.parts.append(self._speech.hearing)
 
     def close(self) -> None:
         """Let go of what `claim` took; for a process that goes on after its task."""
@@ -276,7 +287,7 @@ class TaskRunner:
             note.begin_try(self._report.now(), self._output.size())
         spent = legacy.try_spent if legacy is not None else 0.0
         self._supervision.begin_try(None if action.timeout_seconds is None else action.timeout_seconds - spent)
-        speech = self._equipment.speech if may_say(action) else None
+        speech = self._speech if may_say(action) else None
         if (forwarding := self._equipment.forwarding) is not None:
             forwarding.begin(index, self._output.size())
         self._begin_silence()

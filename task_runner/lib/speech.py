@@ -15,7 +15,7 @@ from task_runner.lib.family import Family
 from task_runner.lib.hearing import Ending, Hearing
 from task_runner.lib.outputlog import OutputLog
 from task_runner.lib.process import Process
-from task_runner.lib.remote import Following
+from task_runner.lib.remote import Following, Remote
 from task_runner.lib.report import ActionNote, Report
 from task_runner.lib.stop import QUIET_SCANS
 from task_runner.lib.verdict import OUTCOMES
@@ -63,7 +63,7 @@ class Speech:
         return pid
 
     def _begin_remote(self, note: ActionNote, index: int, action: Action, *, take_up: bool) -> None:
-        self._family.remote = True
+        self._family.remote = Remote(self._family, os.getpid(), self._clock)
         self._following = Following(
             self._family,
             self.hearing,
@@ -138,7 +138,7 @@ class Speech:
 
     def heard_paused(self, paused: bool) -> None:
         """Everything of it is frozen, or goes on."""
-        if not self._family.remote:
+        if self._family.remote is None:
             return
         if paused:
             self._supervision.hold()
@@ -161,7 +161,7 @@ class Speech:
         """Its container or its ending is known, or known better."""
         if self.hearing.ending is not None:
             failpoint.reach("runner.heard-ending")
-            self._family.over = self._family.remote
+            self._family.over = self._family.remote is not None
         note = self._report.note
         if note is not None and note.container != self.hearing.container:
             note.container = self.hearing.container

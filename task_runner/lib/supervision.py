@@ -121,7 +121,7 @@ class Supervision:
 
     def started(self) -> None:
         """It has a process."""
-        if not self._family.remote:  # that one says when it runs
+        if self._family.remote is None:  # else it says when it runs
             self.enter(Event.SPAWN, tell=False)
         self._tell_at = self._clock.monotonic() + TELL_AFTER
 
@@ -269,7 +269,7 @@ class Supervision:
         if order.reason not in _OF_ONE_ACTION:
             self.enter(Event.STOP)
         self._family.end(order)
-        if self._family.remote and self._family.stop is not None and not self.cleaning:
+        if self._family.remote is not None and self._family.stop is not None and not self.cleaning:
             # so that a runner that takes this up knows why it was being stopped
             self._report.receipt = replace(self._family.stop.receipt(), finished_at=None)
             self.tell()
@@ -277,11 +277,11 @@ class Supervision:
     def _pause(self) -> None:
         if self._report.state is State.RUNNING and self._family.stop is None:
             self._family.freeze()
-            if not self._family.remote:
+            if self._family.remote is None:  # else it says when it is so
                 self.hold()
 
     def _resume(self) -> None:
-        if self._family.remote and self._family.running:
+        if self._family.remote is not None and self._family.running:
             self._family.thaw()
         elif self._time.paused:
             self._family.thaw()

@@ -20,7 +20,7 @@ from task_runner.errors import ActionFailed, EngineFailed
 from task_runner.machines.base import Context
 from task_runner.machines.containercopy import Copier
 from task_runner.machines.containerengine import Asker
-from task_runner.machines.containergate import Cut, Gate
+from task_runner.machines.containergate import Cut, Gate, Phase
 from task_runner.machines.containerimage import obtain
 from task_runner.machines.containerkeep import Keep
 from task_runner.machines.containerlog import Log
@@ -80,6 +80,11 @@ class Life:
             return {"lost": _short(error)}
         except (EngineFailed, ActionFailed) as error:
             return {"failed": _short(error)}
+        except Cut:
+            raise
+        except Exception as error:  # of a client library: what has been made is put away all the same
+            word = "lost" if self._gate.phase is Phase.LIVING else "failed"
+            return {word: _short(error, f"{type(error).__name__}: ")}
 
     @contextmanager
     def _put_away_if_cut(self) -> Iterator[None]:
@@ -236,8 +241,9 @@ class Life:
         if self._id is None:
             return
         container = self._id
+        self._asker.check = lambda: None  # it is to be put away, whatever is to end
         try:
-            self._asker.another().ask(lambda engine: engine.remove(container))
+            self._asker.ask(lambda engine: engine.remove(container))
         except EngineFailed:
             pass  # what is left is found by its labels, when the engine is back
 
@@ -254,6 +260,6 @@ def _exit_code(last: dict[str, Any]) -> int:
     return FAILED if code is None else int(code)
 
 
-def _short(error: Exception) -> str:
-    text = " ".join(str(error).split())
+def _short(error: Exception, prefix: str = "") -> str:
+    text = prefix + " ".join(str(error).split())
     return text if len(text) <= 500 else text[:499] + "…"

@@ -91,7 +91,8 @@ class Acceptance:
             plain = all(action.machine == "process" and not action.wrapped for _where, action in spec.every_action())
             admit = functools.partial(self._admitted, spec, "", token)
             admitted = admit() if plain else await asyncio.to_thread(admit)
-            task = self._new(secrets.token_hex(8), admitted, _encode(admitted), origin=origin, template=template, token=token)
+            task_id, spec_json = secrets.token_hex(8), _encode(admitted)
+            task = self._new(task_id, admitted, spec_json, origin=origin, template=template, token=token)
             failpoint.reach("accept.before-store")
             await self._keep([task], self._key_ops(key, task.id, digest))
             return task
