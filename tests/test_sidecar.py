@@ -6,10 +6,12 @@ from __future__ import annotations
 import io
 import json
 import os
+import pwd
 import shutil
 import signal
 import stat
 import subprocess
+import sysconfig
 import tarfile
 import tempfile
 from collections.abc import Iterator
@@ -171,6 +173,41 @@ def test_a_user_that_the_target_does_not_know_is_refused(shared: Daemon, box: Bo
     assert output.split() == ["4444", "4444"]
 
 
+def test_what_the_target_may_not_follow_is_not_followed_for_it(shared: Daemon, box: Box):
+    # like a container that sees the processes of this machine: it could not follow that link itself
+    inside = f"mount -t proc proc {box.root}/proc && exec setpriv --bounding-set=-sys_ptrace,-sys_admin chroot {box.root} sleep 600"
+    target = subprocess.Popen(["unshare", "-m", "sh", "-c", inside])
+    (box.root / "data").symlink_to(f"/proc/{os.getpid()}/root/tmp")
+    (box.root / "tmp").rmdir()
+    (box.root / "tmp").symlink_to("data")
+    try:
+        wait_for(lambda: process.look(target.pid).command in ("sleep", "busybox"))
+        wait_for(lambda: os.path.exists(f"/proc/{target.pid}/root/bin/busybox"))
+        task, output = ended(shared, "ls", {"pid": target.pid}, parameters={"workingDirectory": "/data"})
+        brought, place = ended(shared, "echo $TASK_RUNNER_FILES", {"pid": target.pid}, files=[{"path": "a", "text": ""}])
+    finally:
+        target.kill()
+        target.wait()
+    assert (task["error"], output) == ("workingDirectory /data: Permission denied", "")
+    assert brought["outcome"] == "succeeded"
+    assert not place.startswith("/tmp/")
+
+
+def test_a_process_of_another_user_is_no_target_among_this_machines_files(shared: Daemon, tmp_path: Path):
+    other = subprocess.Popen(["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "sleep", "600"], env={"PATH": "/usr/bin:/bin", "TRAP": f"set {tmp_path}"})
+    try:
+        wait_for(lambda: process.look(other.pid).command == "sleep")
+        for target in ({"pid": other.pid}, {"mark": f"TRAP=set {tmp_path}"}):
+            task, output = ended(shared, "echo $TRAP", target)
+            assert (task["outcome"], output) == ("failed", "")
+            assert "belongs to user 65534" in task["error"]
+        task, output = ended(shared, "echo $TRAP; id -u", {"pid": other.pid, "user": "65534"})
+    finally:
+        other.kill()
+        other.wait()
+    assert output == f"set {tmp_path}\n65534\n"
+
+
 def test_a_link_in_the_target_does_not_lead_out_of_it(shared: Daemon, box: Box):
     os.unlink(box.root / "etc/passwd")
     (box.root / "etc/passwd").symlink_to("/proc/1/root/../../etc/passwd")
@@ -201,6 +238,13 @@ def test_scripts_run_by_their_first_line(shared: Daemon, box: Box):
     task = shared.wait(task_id)
     assert task["exitCode"] == 1
     assert shared.output(task_id) == b"/tools/script word\n"
+
+
+def test_without_its_files_nothing_of_the_target_says_what_is_loaded(shared: Daemon, box: Box):
+    _task, output = ended(shared, "echo ${COLOUR-none} $HOME $PATH", {"pid": box.pid, "namespaces": ["net"]})
+    colour, home, path = output.split()
+    assert (colour, home) == ("none", pwd.getpwuid(0).pw_dir)
+    assert "/tools" not in path
 
 
 def test_it_has_no_more_capabilities_than_the_target(shared: Daemon, box: Box):
@@ -245,6 +289,20 @@ def test_the_copy_is_removed_also_where_the_command_is_killed(shared: Daemon, bo
     shared.post(f"/v1/tasks/{task_id}/stop", {"graceSeconds": 0})
     assert shared.wait(task_id)["signal"] == "SIGKILL"
     assert list((box.root / "tmp").iterdir()) == []
+
+
+def test_a_copy_is_removed_however_deep_it_has_become_and_nothing_of_the_target_is_loaded(shared: Daemon, box: Box):
+    library = box.root / sysconfig.get_path("stdlib").lstrip("/")
+    library.mkdir(parents=True)
+    for name in ("traceback", "tokenize"):
+        (library / f"{name}.py").write_text("open('/loaded', 'w')\n")
+    script = "i=0; while [ $i -lt 1500 ]; do mkdir -p d/d && cd d || exit 1; i=$((i+1)); done; touch file; ln -s / link; chmod 0 d"
+    for user in ("root", "player"):
+        task, output = ended(shared, script, {"pid": box.pid, "user": user}, files=[{"path": "a", "text": ""}])
+        assert task["outcome"] == "succeeded", (task["error"], output)
+        assert list((box.root / "tmp").iterdir()) == []
+    assert not (box.root / "loaded").exists()
+    assert (box.root / "bin/busybox").exists()
 
 
 def test_secrets_in_files_are_in_reach(make_daemon: Any, box: Box, tmp_path: Path):

@@ -22,7 +22,7 @@ _LIBPOD = "4.0.0"
 
 
 def _version(socket: str) -> str:
-    """Of the API that the engine speaks. The library would ask for all versions there are: Podman takes 0.5 s for that."""
+    """Of the API that the engine speaks. The library would ask for all there is to know, which takes Podman 0.5 s."""
     with docker.APIClient(base_url=f"unix://{socket}", version=MINIMUM_DOCKER_API_VERSION, timeout=PATIENCE) as probe:
         probe.trust_env = False
         return str(probe.get(f"{probe.base_url}/_ping").headers.get("Api-Version", "auto"))

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import stat
+import time
 from collections.abc import Iterator
 from typing import BinaryIO
 
@@ -18,6 +18,9 @@ from task_runner.errors import StartFailed
 _PIECE = 1 << 20
 #: where a directory can be made, mostly
 _PLACES = ("/tmp", "/var/tmp", "/dev/shm", "/run", "/")  # noqa: S108
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+#: seconds that a removal may take
+_PATIENCE = 30.0
 
 
 def is_empty(path: str) -> bool:
@@ -114,5 +117,55 @@ def _make(name: str) -> str:
 
 
 def remove(path: str) -> None:
-    """Remove such a directory, as far as that can be done."""
-    shutil.rmtree(path, ignore_errors=True)
+    """Remove such a directory, as far as that can be done: who else is there may do anything to it meanwhile."""
+    try:
+        top = os.open(path, _DIRECTORY)
+    except OSError:
+        return
+    try:
+        _empty(top)
+        os.rmdir(path)
+    except OSError:
+        pass
+    finally:
+        os.close(top)
+
+
+def _empty(top: int) -> None:
+    """Directories come up, one level at a time: however deep they are, that takes neither stack nor descriptors.
+    Raises OSError."""
+    until, changed = time.monotonic() + _PATIENCE, True
+    while changed:
+        changed = False
+        for name in os.listdir(top):
+            if time.monotonic() > until:
+                return
+            changed = _take_away(name, top, top) or changed
+
+
+def _take_away(name: str, directory: int, top: int) -> bool:
+    """Remove what has this name, or bring nearer that it can be; False where nothing can be done."""
+    try:
+        os.unlink(name, dir_fd=directory)
+        return True
+    except IsADirectoryError:
+        pass
+    except OSError:
+        return False
+    try:
+        os.chmod(name, 0o700, dir_fd=directory)
+        if directory != top:
+            os.rename(name, os.urandom(8).hex(), src_dir_fd=directory, dst_dir_fd=top)
+            return True
+        inside = os.open(name, _DIRECTORY, dir_fd=top)
+    except OSError:
+        return False
+    try:
+        changed = [_take_away(each, inside, top) for each in os.listdir(inside)]
+    finally:
+        os.close(inside)
+    try:
+        os.rmdir(name, dir_fd=top)
+    except OSError:
+        return any(changed)
+    return True

@@ -3,7 +3,7 @@
 Rule 1: the target may be hostile. What is found in its files is opened by no link of /proc (one could lead back to our
         own program, which is the host's), and until it has become the command our process cannot be looked into.
 Rule 2: nobody gets more there than the target has: no capability beyond its bounding set, and no_new_privs.
-Rule 3: nothing is imported inside, for there files have other names.
+Rule 3: nothing is imported inside: what has the name of a module there is the target's.
 
 Where the command cannot see the task's working directory, and there is something in it, it finds a copy: in a directory
 made for it in the target, which is removed at the end.
@@ -17,6 +17,7 @@ import json
 import os
 import signal
 import stat
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NoReturn
@@ -38,6 +39,14 @@ _SCRIPTS, _FIRST_LINE = 4, 256
 _FILES = "TASK_RUNNER_FILES"
 
 
+class _Nothing:
+    """Finds no module."""
+
+    @staticmethod
+    def find_spec(name: str, _path: object = None, _target: object = None) -> None:
+        raise ImportError(f"{name}: nothing is imported inside a target")
+
+
 @dataclass(slots=True)
 class Beside:
     """A place beside a target's main process (machines/wrapper.py)."""
@@ -56,6 +65,7 @@ class Beside:
 
     def enter(self) -> None:
         _libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+        sys.meta_path[:] = [_Nothing]
         held, user = self.target.held, self.user
         if held.user is None:  # else its numbers are others here
             walls.give_pipes(user.uid, user.gid)
@@ -64,12 +74,12 @@ class Beside:
             os.fchdir(self.target.root)
             os.chroot(".")
             os.fchdir(self.target.directory)
-        walls.keep_within(0 if user.uid else self.target.bounding)
+        capabilities = 0 if user.uid else self.target.bounding
+        walls.keep_within(capabilities)
         os.setgroups(user.groups)
         os.setresgid(user.gid, user.gid, user.gid)
         os.setresuid(user.uid, user.uid, user.uid)
-        if user.uid != 0:
-            walls.drop_capabilities()
+        walls.drop_capabilities(capabilities)  # at once, and not by the exec alone: the copy is made without one
 
     def execute(self, argv: list[str]) -> NoReturn:
         if not self.mounted:
@@ -78,9 +88,13 @@ class Beside:
         os.execve(program, words, self.env)
 
     def close(self) -> None:
-        if self.copy is not None:
+        if self.copy is None:
+            return
+        try:
             self.enter()  # by ourselves: a child could be killed, as one of those that are to be stopped
             carry.remove(self.copy)
+        except (OSError, StartFailed):
+            pass  # whatever the target has made of it, the command's end is known
 
     # -- the copy
 
@@ -128,9 +142,10 @@ def find(wanted: ProcessParameters, context: Context) -> Beside:
     assert sidecar is not None
     kinds = [_KINDS.get(each, each.value) for each in sidecar.namespaces]
     found = _target(sidecar, context, kinds)
-    user = target.user(sidecar.user or "0", found.root)
     mounted = Namespace.MOUNT in sidecar.namespaces
-    _see_that_it_may(context, found, mounted)
+    root = found.root if mounted else os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    user = target.user(sidecar.user or "0", root)
+    _see_that_it_may(context, found, user, mounted)
     place = Beside(
         target=found,
         user=user,
@@ -143,15 +158,20 @@ def find(wanted: ProcessParameters, context: Context) -> Beside:
     return place
 
 
-def _see_that_it_may(context: Context, found: Target, mounted: bool) -> None:
-    """Where tasks do not run as root, no sidecar is root among the files of this machine. Raises StartFailed."""
+def _see_that_it_may(context: Context, found: Target, user: User, mounted: bool) -> None:
+    """Where tasks do not run as root, no sidecar is root among the files of this machine. Nor does one run there in the
+    environment of somebody else, who could say by it what is loaded. Raises StartFailed."""
+    ours = os.path.samestat(os.fstat(found.root), os.stat("/"))
     account = context.walls.account if context.walls is not None else None
-    if account is None or account.uid == 0:
-        return
-    if not mounted or os.path.samestat(os.fstat(found.root), os.stat("/")):
+    if account is not None and account.uid != 0 and (ours or not mounted):
         raise StartFailed(
             f"sidecar: process {found.pid} sees the files of this machine, where tasks run as {account.name}; join a "
             "container with files of its own"
+        )
+    if ours and mounted and found.held.user is None and not found.uids <= {0, user.uid}:
+        raise StartFailed(
+            f"sidecar: process {found.pid} sees the files of this machine and belongs to user {max(found.uids)}, in "
+            "whose environment nobody else's command is run; name that user in sidecar.user, or a container"
         )
 
 
@@ -171,8 +191,10 @@ def _environment(wanted: ProcessParameters, context: Context, found: Target, use
     """The target's, and the task's above it; of this machine's own nothing."""
     ours = {name: value for name, value in context.env.items() if name.startswith("TASK_RUNNER_")}
     ours |= context.given
-    if Namespace.MOUNT in (wanted.sidecar or Sidecar()).namespaces:
-        ours.pop("TASK_RUNNER_PROGRESS", None)  # a FIFO that it cannot see
+    if Namespace.MOUNT not in (wanted.sidecar or Sidecar()).namespaces:
+        # programs are this machine's, and what is in the target must not say what they load
+        return {**context.env, **user.environment, **ours, SIDECAR: "1", **wanted.env}
+    ours.pop("TASK_RUNNER_PROGRESS", None)  # a FIFO that it cannot see
     below: Mapping[str, str] = {"PATH": os.defpath, **user.environment, **found.environment}
     if wanted.sidecar is not None and wanted.sidecar.user is not None:
         below = {**below, **user.environment}

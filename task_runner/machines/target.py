@@ -39,6 +39,8 @@ class Target:
     environment: Mapping[str, str]
     #: the capabilities that it may have at most
     bounding: int
+    #: whose it is, by this machine's numbers: real, effective, saved, and for files
+    uids: frozenset[int]
 
 
 def hold(pid: int, kinds: list[str]) -> Target:
@@ -55,7 +57,8 @@ def hold(pid: int, kinds: list[str]) -> Target:
             root=os.open(f"/proc/{pid}/root", flags),
             directory=os.open(f"/proc/{pid}/cwd", flags),
             environment=environment(pid),
-            bounding=_bounding(pid),
+            bounding=int(_status(pid, b"CapBnd:")[0], 16),
+            uids=frozenset(map(int, _status(pid, b"Uid:"))),
         )
         if not namespaces.lives(pidfd):
             raise StartFailed(f"sidecar: process {pid} has ended")
@@ -73,11 +76,11 @@ def environment(pid: int) -> dict[str, str]:
     return {name: value for name, equals, value in pairs if name and equals}
 
 
-def _bounding(pid: int) -> int:
+def _status(pid: int, name: bytes) -> list[bytes]:
     for line in _read(f"/proc/{pid}/status").splitlines():
-        if line.startswith(b"CapBnd:"):
-            return int(line.split()[1], 16)
-    raise ValueError("its capabilities are not known")
+        if line.startswith(name):
+            return line.split()[1:]
+    raise ValueError("what may be done with it is not known")
 
 
 def _read(path: str) -> bytes:

@@ -200,11 +200,13 @@ def keep_within(capabilities: int) -> None:
         number += 1
 
 
-def drop_capabilities() -> None:
-    """Those to be inherited too, which a change of user leaves."""
+def drop_capabilities(kept: int = 0) -> None:
+    """All but these, one bit for each; those to be inherited too, which a change of user leaves. Raises OSError."""
     header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
-    none = (ctypes.c_uint32 * 6)()
-    _checked(_libc.capset(header, none))
+    has = (ctypes.c_uint32 * 6)()  # effective, permitted, inheritable: the lower halves, then the upper
+    _checked(_libc.capget(header, has))
+    low, high = has[1] & kept & 0xFFFFFFFF, has[4] & kept >> 32
+    _checked(_libc.capset(header, (ctypes.c_uint32 * 6)(low, low, 0, high, high, 0)))
     _prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)
 
 
