@@ -22,6 +22,7 @@ from logservers import authority, journald, receiver, rsyslog  # noqa: F401  fix
 from machinery import bench, machines, make_site, site  # noqa: F401  fixtures
 from nursery import Forked, fork_daemon
 
+from task_runner.kernel import cgroupmounts
 from task_runner.lib import cgroups, lock, process
 from task_runner.lib.statedir import StateDirectory
 
@@ -58,10 +59,10 @@ def kill_tasks(state: StateDirectory) -> None:
 
 def remove_groups(state: StateDirectory) -> None:
     """Remove the cgroups of a state directory, with whoever has cleared its environment and hides there."""
-    mounts = cgroups.parse_mounts(Path("/proc/self/mountinfo").read_text())
-    own = cgroups.parse_own(Path("/proc/self/cgroup").read_text())
+    mounts = cgroupmounts.parse_mounts(Path("/proc/self/mountinfo").read_text())
+    own = cgroupmounts.parse_own(Path("/proc/self/cgroup").read_text())
     name = cgroups.name_of(state.path)
-    located = {cgroups.locate(mounts, own, controller) for controller in own}
+    located = {cgroupmounts.locate(mounts, own, controller) for controller in own}
     for top in (Path(directory, name) for directory in located if directory is not None):
         if (top / "cgroup.kill").exists():
             (top / "cgroup.kill").write_text("1")
@@ -264,10 +265,10 @@ class Daemon:
 def is_frozen(pid: int) -> bool:
     """Whether a process, with its whole cgroup, cannot run. Its state letter does not say so."""
     try:
-        own = cgroups.parse_own(Path(f"/proc/{pid}/cgroup").read_text())
+        own = cgroupmounts.parse_own(Path(f"/proc/{pid}/cgroup").read_text())
     except OSError:
         return False
-    directory = cgroups.locate(cgroups.parse_mounts(Path("/proc/self/mountinfo").read_text()), own, "")
+    directory = cgroupmounts.locate(cgroupmounts.parse_mounts(Path("/proc/self/mountinfo").read_text()), own, "")
     events = Path(f"{directory}/cgroup.events")
     return events.exists() and "frozen 1" in events.read_text()
 

@@ -16,8 +16,9 @@ import pytest
 from conftest import ROOT, Daemon, is_frozen, wait_for
 
 from task_runner.cli import check_daemon
+from task_runner.kernel.cgroupmounts import Mount, locate, parse_mounts, parse_own
 from task_runner.lib import cgroups, group, process
-from task_runner.lib.cgroups import Mount, Places, locate, parse_mounts, parse_own
+from task_runner.lib.cgroups import Places
 from task_runner.lib.group import Group
 from task_runner.model.walls import TaskLimits
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -18,7 +19,8 @@ from conftest import Daemon, wait_for
 from task_runner.api.gate import BYTES
 from task_runner.errors import StartFailed
 from task_runner.lib import process
-from task_runner.machines.sandboxview import View, arguments
+from task_runner.machines.sandboxview import View, look
+from task_runner.machines.walls import KEYCTL
 from task_runner.model.walls import Mount
 
 pytestmark = pytest.mark.needs("bwrap")
@@ -135,6 +137,44 @@ def test_mounts_are_shown_where_asked(shared: Daemon, tmp_path: Path):
     assert "Read-only" in output
     assert sorted(os.listdir(tmp_path / "a")) == ["file", "new"]
     assert task["outcome"] == "failed"
+
+
+def test_what_is_exchanged_between_look_and_mount_is_not_shown(make_daemon: Any, tmp_path: Path):
+    source, state = tmp_path / "source", tmp_path / "state"
+    source.mkdir()
+    (tmp_path / "bin").mkdir()
+    bwrap = tmp_path / "bin/bwrap"
+    exchange = f"rmdir {source} && ln -s {state} {source}"
+    bwrap.write_text(f'#!/bin/sh\ncase "$*" in *{source}*) {exchange};; esac\nexec {shutil.which("bwrap")} "$@"\n')
+    bwrap.chmod(0o755)
+    daemon = make_daemon(state).start(PATH=f"{bwrap.parent}:{os.environ['PATH']}")
+    task, output = ended(daemon, "cat /shown/token", {"mounts": [{"source": str(source), "target": "/shown"}]})
+    assert source.is_symlink()
+    assert (task["outcome"], output) == ("failed", "")
+    assert task["error"] == "sandbox: mounts.0: there is something else at /shown than was looked at"
+
+
+WITH_A_KEY = """
+import ctypes, os, sys
+keyctl, libc = int(sys.argv[1]), ctypes.CDLL(None)
+assert libc.syscall(keyctl, 1, None) >= 0
+assert libc.syscall(keyctl - 2, b"user", b"of-the-daemon", b"sesame", 6, -3) >= 0
+os.execvp(sys.argv[2], sys.argv[2:])
+"""
+ASK_FOR_IT = 'import ctypes; print(ctypes.CDLL(None).syscall({}, b"user", b"of-the-daemon", None, 0) >= 0)'
+
+
+@pytest.mark.needs("root")
+@pytest.mark.parametrize("more", [{}, {"user": "nobody"}, {"parameters": {"sandbox": None}, "user": "nobody"}])
+def test_the_keys_of_the_daemon_are_out_of_reach(make_daemon: Any, more: dict[str, Any]):
+    allowed = json.dumps({"admin": ["nobody"]})
+    with tempfile.TemporaryDirectory(prefix="task-runner-keys-", dir="/tmp") as place:
+        os.chmod(place, 0o755)
+        daemon = make_daemon(Path(place) / "state", task_users=allowed)
+        daemon.start(prefix=(sys.executable, "-c", WITH_A_KEY, str(KEYCTL)))
+        task, output = ended(daemon, f"/usr/bin/python3 -c '{ASK_FOR_IT.format((KEYCTL or 0) - 1)}'", **more)
+        daemon.close()
+    assert (task["outcome"], output) == ("succeeded", "False\n"), task["error"]
 
 
 def test_a_mount_that_is_not_there_is_named(shared: Daemon):
@@ -372,6 +412,12 @@ def test_a_mount_that_cannot_be_is_refused(shared: Daemon):
     assert "state directory" in faults["actions.0.parameters.sandbox.mounts.0.source"]
 
 
+@pytest.mark.parametrize("place", ["..", ".", "tasks", "tasks/a"])
+def test_a_mount_in_which_working_directories_would_be_made_is_refused(shared: Daemon, tmp_path: Path, place: str):
+    faults = refusal(shared, {"mounts": [{"source": str(tmp_path), "target": str(shared.state_dir / place)}]})
+    assert "working directories" in faults["actions.0.parameters.sandbox.mounts.0.target"]
+
+
 # -- what bubblewrap is told
 
 
@@ -381,4 +427,4 @@ def test_a_link_to_the_state_directory_does_not_lead_there(tmp_path: Path):
     (tmp_path / "link").symlink_to(state)
     view = View(work="/w", hidden=[str(state)], mounts=[Mount(source=str(tmp_path / "link"))], rootless=True)
     with pytest.raises(StartFailed, match="lies in the state directory"):
-        arguments(view)
+        look(view)

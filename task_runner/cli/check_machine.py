@@ -11,7 +11,7 @@ import threading
 from collections.abc import Iterator
 
 from task_runner.cli.check import Result, attempt
-from task_runner.lib import cgroups
+from task_runner.kernel import cgroupmounts
 
 _PR_SET_CHILD_SUBREAPER, _PR_GET_CHILD_SUBREAPER = 36, 37
 #: descriptors and processes that are not there for tasks
@@ -87,7 +87,7 @@ def _limit(pid: int, whose: str, which: int, name: str, *, per_task: int) -> Res
 
 def check_cgroup() -> Iterator[Result]:
     """The cgroup of version 2 that this shell is in. What the daemon makes of its own it says itself."""
-    path = cgroups.own_v2()
+    path = cgroupmounts.own_v2()
     if path is None:
         yield Result("cgroup", "info", "no cgroup v2 here: tasks are stopped by scanning for their processes")
         return

@@ -13,9 +13,10 @@ import os
 import time
 from collections.abc import Iterator
 
-from task_runner.lib import groupfiles, groupuse, process
+from task_runner.kernel import cgroupcounts, cgroupfiles
+from task_runner.kernel.cgroupfiles import Place, read, write
+from task_runner.lib import process
 from task_runner.lib.cgroups import PREDECESSORS, Places
-from task_runner.lib.groupfiles import Place, read, write
 from task_runner.lib.grouplimits import LIMITS, needed, set_limits
 from task_runner.lib.process import Process
 from task_runner.model.status import Accounting, LimitNote
@@ -156,7 +157,7 @@ class Group:
         directory = next(iter(self.directories), None)
         if directory is None:
             return []
-        return [pid for below in _tree(directory) for pid in groupfiles.pids(f"{below}/cgroup.procs")]
+        return [pid for below in _tree(directory) for pid in cgroupfiles.pids(f"{below}/cgroup.procs")]
 
     def members(self) -> list[Process]:
         """The same, looked at. Who was in the group before and after the look is no other by the same pid."""
@@ -197,7 +198,7 @@ class Group:
 
     def oom_kills(self) -> int | None:
         """Processes of it that the kernel has killed because there was no memory; None: not counted here."""
-        return groupuse.oom_kills(self.place("memory"))
+        return cgroupcounts.oom_kills(self.place("memory"))
 
     def oom_words(self, kills: int) -> str:
         """What so many kills mean. Where all of a group goes at once the kernel counts more than there were."""
@@ -210,7 +211,7 @@ class Group:
         """What has been used so far."""
         if not self.directories:
             return None
-        return groupuse.account(self._v2, self._v1.get("cpuacct"), self.place)
+        return cgroupcounts.account(self._v2, self._v1.get("cpuacct"), self.place)
 
 
 def _tree(directory: str) -> Iterator[str]:

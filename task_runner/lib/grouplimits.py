@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-from task_runner.lib.groupfiles import Place, put, read, write
+from task_runner.kernel.cgroupcounts import Where
+from task_runner.kernel.cgroupfiles import Place, put, read, write
 from task_runner.model.status import LimitNote
 from task_runner.model.walls import TaskLimits
 
@@ -16,7 +17,6 @@ _MIB = 1024 * 1024
 _PERIOD, _LEAST = 100_000, 1000
 #: by what a limit is enforced, and what is to be said of it
 _Said = tuple[str | None, str | None]
-Where = Callable[[str], Place | None]
 
 
 def needed(limits: TaskLimits) -> list[str]:

@@ -12,14 +12,15 @@ import json
 import os
 import select
 import signal
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
 from task_runner.errors import StartFailed
-from task_runner.machines import fork, namespaces, process, walls
+from task_runner.machines import fork, namespaces, process, target, walls
 from task_runner.machines.base import Context
 from task_runner.machines.namespaces import Held
-from task_runner.machines.sandboxview import View, arguments
+from task_runner.machines.sandboxview import Shown, View, arguments, exchanged, look
 from task_runner.machines.walls import Walls
 from task_runner.model.grant import GrantedAccount
 from task_runner.model.machines import ProcessParameters
@@ -49,6 +50,7 @@ class Running:
         self.held.begin()
 
     def enter(self) -> None:
+        walls.forget_keys()
         if self.account is not None:  # inside, groups cannot be changed
             walls.give_pipes(self.account.uid, self.account.gid)
             os.setgroups(self.account.groups)
@@ -84,10 +86,11 @@ def make(wanted: ProcessParameters, context: Context) -> Running:
     env = {**context.env, **wanted.env}
     if "TMPDIR" not in context.given and "TMPDIR" not in wanted.env:
         env.pop("TMPDIR", None)  # it is the daemon's, and need not be there inside
-    words = arguments(_view(wanted.sandbox, context, env.get("HOME"), account))
-    keeper = _Keeper(_program(context.env.get("PATH", "")), words, account)
+    view = _view(wanted.sandbox, context, env.get("HOME"), account)
+    mounts = look(view)
+    keeper = _Keeper(_program(context.env.get("PATH", "")), arguments(view, mounts), account)
     try:
-        first, held = keeper.hold()
+        first, held = keeper.hold(mounts)
     except (OSError, ValueError) as error:
         raise StartFailed(f"sandbox: {keeper.fault() or error}") from None
     return Running(
@@ -141,8 +144,9 @@ class _Keeper:
         for fd in (tell, feed, echo, says):
             os.close(fd)
 
-    def hold(self) -> tuple[int, Held]:
-        """A pidfd of the first process inside, and the namespaces, when all is ready. Raises OSError, ValueError."""
+    def hold(self, mounts: Sequence[Shown]) -> tuple[int, Held]:
+        """A pidfd of the first process inside, and the namespaces, when all is ready, with these mounts.
+        Raises OSError, ValueError."""
         data = b""
         while b"}" not in data:
             piece = os.read(self._told, 4096)
@@ -159,6 +163,7 @@ class _Keeper:
         if (self._echo, select.POLLIN) not in poll.poll():
             raise ValueError("bwrap has ended")
         held = namespaces.hold(inside, _KINDS)  # it has answered since the pidfd was opened, so it is no other
+        _compare(mounts, inside)
         for fd in (self._told, self._echo, self._says):
             os.close(fd)
         return first, held
@@ -173,6 +178,25 @@ class _Keeper:
         except BlockingIOError:
             text = b""
         return " ".join(text.decode(errors="replace").split())
+
+
+def _compare(mounts: Sequence[Shown], first: int) -> None:
+    """Raises OSError, ValueError."""
+    root = os.open(f"/proc/{first}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def inside(path: str) -> os.stat_result:
+        fd = target.open_path(path, root=root)
+        try:
+            return os.fstat(fd)
+        finally:
+            os.close(fd)
+
+    try:
+        other = exchanged(mounts, inside)
+    finally:
+        os.close(root)
+    if other is not None:
+        raise ValueError(f"mounts.{other.index}: there is something else at {other.target} than was looked at")
 
 
 def _become(

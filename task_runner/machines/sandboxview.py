@@ -1,9 +1,13 @@
-"""What a command in a sandbox sees, as arguments for bubblewrap. Nothing here starts anything."""
+"""What a command in a sandbox sees, as arguments for bubblewrap. Nothing here starts anything.
+
+bubblewrap is told paths, and what they lead to may be exchanged by who can write there. So what was looked at is kept
+in mind, and compared with what is inside before anything runs there.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from task_runner.errors import StartFailed
@@ -33,8 +37,50 @@ class View:
     rootless: bool
 
 
-def arguments(view: View) -> list[str]:
-    """What bubblewrap is called with, but for its own name. Raises StartFailed, where a mount cannot be."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Shown:
+    """A mount that was looked at."""
+
+    index: int
+    real: str
+    target: str
+    read_only: bool
+    about: os.stat_result
+
+
+def look(view: View) -> list[Shown]:
+    """What the mounts are, in order. Raises StartFailed, where one cannot be."""
+    return [_look(index, mount, view) for index, mount in enumerate(view.mounts)]
+
+
+def _look(index: int, mount: Mount, view: View) -> Shown:
+    where = f"sandbox.mounts.{index}.source {mount.source}"
+    try:
+        fd = os.open(mount.source, os.O_PATH | os.O_CLOEXEC)
+    except OSError as error:
+        raise StartFailed(f"{where}: {error.strerror}") from None
+    try:
+        real, about = os.readlink(f"/proc/self/fd/{fd}"), os.fstat(fd)
+    finally:
+        os.close(fd)
+    if _below(real, view.hidden) and not _below(real, [view.work]):
+        raise StartFailed(f"{where}: lies in the state directory, which no task sees")
+    target = "/" + os.path.normpath(mount.target or mount.source).strip("/")
+    if target == "/":
+        raise StartFailed(f"sandbox.mounts.{index}.target: cannot be the root directory")
+    if _below(view.work, [target]) and real != target:
+        raise StartFailed(f"sandbox.mounts.{index}.target: the working directory lies in {target}")
+    return Shown(index=index, real=real, target=target, read_only=mount.read_only, about=about)
+
+
+def exchanged(mounts: Sequence[Shown], inside: Callable[[str], os.stat_result]) -> Shown | None:
+    """A mount that is not what it was when it was looked at; ``inside``: what a path is there. Raises OSError."""
+    last = {each.target: each for each in mounts}.values()
+    return next((each for each in last if not os.path.samestat(each.about, inside(each.target))), None)
+
+
+def arguments(view: View, mounts: Sequence[Shown]) -> list[str]:
+    """What bubblewrap is called with, but for its own name."""
     words = ["--die-with-parent", "--unshare-pid", "--unshare-ipc", "--unshare-uts"]
     words += ["--cap-drop", "ALL", *(["--unshare-user"] if view.rootless else [])]
     words += [] if view.network else ["--unshare-net"]
@@ -47,8 +93,9 @@ def arguments(view: View) -> list[str]:
         words += _resolver(shown)
     if view.home is not None and not _below(view.home, (*SYSTEM, *_OWN)) and view.home != "/":
         words += ["--tmpfs", view.home]
-    for index, mount in enumerate(view.mounts):
-        words += _mount(index, mount, view, shown)
+    for mount in mounts:
+        shown.append((mount.real, mount.target))
+        words += ["--ro-bind" if mount.read_only else "--bind", mount.real, mount.target]
     words += _masks(view.hidden, shown)
     words += ["--bind", view.work, view.work]
     for each in view.own:
@@ -71,21 +118,6 @@ def _resolver(shown: list[tuple[str, str]]) -> list[str]:
     if _below(real, [source for source, _target in shown]) or not os.path.isfile(real):
         return []
     return ["--ro-bind", real, real]
-
-
-def _mount(index: int, mount: Mount, view: View, shown: list[tuple[str, str]]) -> list[str]:
-    where = f"sandbox.mounts.{index}.source {mount.source}"
-    try:
-        real = os.path.realpath(mount.source, strict=True)
-    except OSError as error:
-        raise StartFailed(f"{where}: {error.strerror}") from None
-    if _below(real, view.hidden) and not _below(real, [view.work]):
-        raise StartFailed(f"{where}: lies in the state directory, which no task sees")
-    target = os.path.normpath(mount.target or mount.source)
-    if target == "/":
-        raise StartFailed(f"sandbox.mounts.{index}.target: cannot be the root directory")
-    shown.append((real, target))
-    return ["--ro-bind" if mount.read_only else "--bind", real, target]
 
 
 def _masks(hidden: Sequence[str], shown: list[tuple[str, str]]) -> list[str]:

@@ -66,6 +66,7 @@ class Beside:
     def enter(self) -> None:
         _libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
         sys.meta_path[:] = [_Nothing]
+        walls.forget_keys()
         held, user = self.target.held, self.user
         if held.user is None:  # else its numbers are others here
             walls.give_pipes(user.uid, user.gid)

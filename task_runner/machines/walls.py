@@ -8,6 +8,7 @@ Rule 2: whoever is inside has no way back. The user is changed last of all that 
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import resource
 import signal
@@ -29,7 +30,12 @@ _IOPRIO_SET = {
     "x86_64": 251, "aarch64": 30, "riscv64": 30, "loongarch64": 30, "i686": 289, "armv7l": 314, "armv8l": 314,
     "ppc64le": 273, "ppc64": 273, "s390x": 282,
 }.get(os.uname().machine)  # fmt: skip
-
+#: the same; add_key and request_key are the two before it
+KEYCTL = {
+    "x86_64": 250, "aarch64": 219, "riscv64": 219, "loongarch64": 219, "i686": 288, "armv7l": 311, "armv8l": 311,
+    "ppc64le": 271, "ppc64": 271, "s390x": 280,
+}.get(os.uname().machine)  # fmt: skip
+_KEYCTL_JOIN_SESSION_KEYRING = 1
 
 #: where nothing else is asked for
 USUAL_UMASK = 0o022
@@ -168,6 +174,7 @@ def _become(account: GrantedAccount) -> None:
     if _identity() == wanted:
         return
     with _telling(f"user {account.name}"):
+        forget_keys()
         give_pipes(account.uid, account.gid)
         if account.uid != 0:
             keep_within(0)
@@ -189,6 +196,19 @@ def give_pipes(uid: int, gid: int) -> None:
     for fd in (0, 1, 2):
         if stat.S_ISFIFO(os.fstat(fd).st_mode):
             os.fchown(fd, uid, gid)
+
+
+def forget_keys() -> None:
+    """Have a session keyring of one's own: a process possesses the keys in the one it inherits, whoever it runs as.
+    Raises OSError."""
+    if KEYCTL is None or _libc.syscall(ctypes.c_long(KEYCTL), _KEYCTL_JOIN_SESSION_KEYRING, None) >= 0:
+        return
+    number = ctypes.get_errno()
+    forbidden = number in (errno.ENOSYS, errno.EPERM)  # to what is inside as well
+    # a user who is not root may have some hundred; what runs as the daemon's could read its keys without a sandbox
+    used_up = number == errno.EDQUOT and os.geteuid() != 0
+    if not forbidden and not used_up:
+        raise OSError(number, f"session keyring: {os.strerror(number)}")
 
 
 def keep_within(capabilities: int) -> None:

@@ -17,7 +17,7 @@ from task_runner.errors import FieldError
 from task_runner.model.codec import from_json
 from task_runner.model.machines import ProcessParameters
 from task_runner.model.spec import Spec
-from task_runner.model.walls import Namespace, Sidecar
+from task_runner.model.walls import Mount, Namespace, Sidecar
 from task_runner.service.settings import Settings
 
 Fault = tuple[str, str]
@@ -59,7 +59,8 @@ class Inside:
 
     def __init__(self, settings: Settings, why_no_engine: Callable[[str | None], str | None]) -> None:
         self._settings = settings
-        self._state = os.path.realpath(settings.state_dir)
+        #: by each of its names
+        self._states = {os.path.realpath(settings.state_dir), os.path.abspath(settings.state_dir)}
         self._why_no_engine = why_no_engine
         self._lock = threading.Lock()
         #: by whether it is made for another user than the daemon's: why it cannot be made, and when that was found
@@ -79,12 +80,25 @@ class Inside:
     def _sandbox(self, wanted: ProcessParameters, spec: Spec) -> Iterator[Fault]:
         assert wanted.sandbox is not None
         for index, mount in enumerate(wanted.sandbox.mounts):
-            path = os.path.realpath(mount.source)
-            if path == self._state or path.startswith(self._state + "/"):
-                yield f"sandbox.mounts.{index}.source", "lies in the state directory, which no task sees"
+            yield from ((f"sandbox.mounts.{index}.{field}", why) for field, why in self._mount(mount))
         somebody_else = os.geteuid() == 0 and (spec.user or self._settings.default_user) not in (None, "root", "0")
         if (why := self.why_no_sandbox(for_another=somebody_else)) is not None:
             yield "sandbox", why
+
+    def _mount(self, mount: Mount) -> Iterator[Fault]:
+        target = "/" + os.path.normpath(mount.target or mount.source).strip("/")
+        try:
+            path = os.path.realpath(mount.source)
+        except OSError:
+            path = target  # it is changing just now; the start looks again
+        for state in self._states:
+            if _below(path, state):
+                yield "source", "lies in the state directory, which no task sees"
+            elif _below(target, state) or (_below(state, target) and path != target):
+                yield "target", f"the working directories of tasks lie in {state}, and would be made there"
+            else:
+                continue
+            return
 
     def why_no_sandbox(self, *, for_another: bool = False) -> str | None:
         """Why none can be made here; None: one can. ``for_another``: for another user than the daemon's, which is
@@ -117,6 +131,10 @@ class Inside:
         if os.geteuid() != 0 or _capabilities() & _JOINING != _JOINING:
             return "the daemon cannot join other processes: it must run as root, with all of root's capabilities"
         return None
+
+
+def _below(path: str, directory: str) -> bool:
+    return path == directory or path.startswith(f"{directory}/")
 
 
 def _try(for_another: bool) -> str | None:

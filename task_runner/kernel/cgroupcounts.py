@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from task_runner.lib.groupfiles import Place, number, read, table
-from task_runner.lib.grouplimits import Where
+from collections.abc import Callable
+
+from task_runner.kernel.cgroupfiles import Place, look, number, table
 from task_runner.model.status import Accounting
+
+#: where a controller of the group is, by its name in v2; None: nowhere
+Where = Callable[[str], Place | None]
 
 
 def oom_kills(memory: Place | None) -> int | None:
@@ -63,12 +67,13 @@ def _disks(place: Place | None) -> tuple[int | None, int | None]:
     """Bytes read from all disks and written to them."""
     if place is None:
         return None, None
+    name = "io.stat" if place.version == 2 else "blkio.throttle.io_service_bytes_recursive"
+    if (counted := look(f"{place.directory}/{name}")) is None:
+        return None, None
     if place.version == 2:
-        words = read(f"{place.directory}/io.stat").split()
-        pairs = [word.split("=") for word in words if "=" in word]
+        pairs = [word.split("=") for word in counted.split() if "=" in word]
         kinds = ("rbytes", "wbytes")
     else:
-        counted = read(f"{place.directory}/blkio.throttle.io_service_bytes_recursive")
         lines = [line.split() for line in counted.splitlines()]
         pairs = [line[1:] for line in lines if len(line) == 3]
         kinds = ("Read", "Write")

@@ -19,18 +19,26 @@ class Place:
         return f"cgroup v{self.version}"
 
 
-def read(path: str) -> str:
-    """What is in it; nothing, where it is not there."""
+def look(path: str) -> str | None:
+    """What is in it; None where it is not there, or the group has just been removed."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
-        return ""
+        return None
+    pieces = []
     try:
-        return os.read(fd, 1 << 16).decode(errors="replace")
+        while piece := os.read(fd, 1 << 16):  # of mountinfo the kernel gives a page at a time
+            pieces.append(piece)
     except OSError:
-        return ""
+        return None
     finally:
         os.close(fd)
+    return b"".join(pieces).decode(errors="replace")
+
+
+def read(path: str) -> str:
+    """What is in it; nothing, where it is not there."""
+    return look(path) or ""
 
 
 def put(path: str, value: str) -> None:

@@ -1,0 +1,1 @@
+"""What the kernel tells of groups of processes, in its own files. The standard library alone."""
