@@ -19,9 +19,9 @@ from logservers import Authority, Journald, Make, Message, Rsyslog, Tcp, Udp
 
 from task_runner.cli import forward
 from task_runner.lib import gaps, process
-from task_runner.lib.forwardform import LONGEST_DATAGRAM, LONGEST_FRAME, SyslogForm, tag
-from task_runner.lib.forwardlines import Line, Log, Reader
-from task_runner.lib.forwardorder import Origin, missed
+from task_runner.lib.forwarding.form import LONGEST_DATAGRAM, LONGEST_FRAME, SyslogForm, tag
+from task_runner.lib.forwarding.lines import Line, Log, Reader
+from task_runner.lib.forwarding.order import Origin, missed
 from task_runner.model.walls import Logging, Syslog
 
 SECRET = "hunter22"
@@ -335,8 +335,8 @@ def test_a_task_that_forwards_nothing_has_no_forwarder_and_no_count(shared: Daem
 
 FORWARD = """
 import sys
-from task_runner.lib.forwarder import Forwarder
-from task_runner.lib.forwardorder import Order, Origin
+from task_runner.lib.forwarding.forwarder import Forwarder
+from task_runner.lib.forwarding.order import Order, Origin
 from task_runner.model.walls import Logging, Syslog, Transport
 directory, port, control = sys.argv[1:]
 origin = Origin(task_id="t", attempt=1, name=None, entity=None, batch=None, host="h")

@@ -278,6 +278,25 @@ def test_a_task_whose_user_is_gone_by_its_start_fails_and_runs_nothing(
 # -- files
 
 
+@pytest.mark.parametrize("then", [{}, {"default_user": "painter"}])
+def test_nobody_goes_on_in_a_directory_that_another_user_has_had(house: House, then: dict[str, str]):
+    daemon = house.daemon(f"changed-{len(then)}", default_user="builder").start(prefix=house.prefix)
+    task_id = daemon.submit("sh", "-c", "id -u; test -e planted && touch followed; touch planted; exit 1")
+    daemon.wait(task_id)
+    daemon.kill()
+    daemon.settings.pop("default_user")
+    daemon.settings.update(then)
+    daemon.start(prefix=house.prefix)
+    for _ in range(2):
+        daemon.post(f"/v1/tasks/{task_id}/retry").raise_for_status()
+        task = daemon.wait(task_id)
+        assert task["outcome"] == "failed"
+        assert "attempt 1 ran as user 4001" in task["error"]
+    work = Path(daemon.state.tasks.attempt(task_id, 1).work)
+    assert sorted(each.name for each in work.iterdir()) == ["planted"]
+    assert work.stat().st_uid == 4001
+
+
 def test_what_a_task_is_given_is_its_users(root: Daemon):
     task, lines = run(
         root,

@@ -1,8 +1,8 @@
 """What Task Runner wants of a container engine.
 
-The calls block. They are made in a child of a runner (machines/container.py) or in a helper process of the daemon,
-never in either of those two themselves. Whoever calls may be killed at any point: what the engine was told to do it
-goes on doing, and a container is found again by its labels.
+The calls block. They are made in a child of a runner (machines/containers/standin.py) or in a helper process of the
+daemon, never in either of those two themselves. Whoever calls may be killed at any point: what the engine was told to
+do it goes on doing, and a container is found again by its labels.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 import grpc
 from cri_api.v1 import api_pb2 as cri
 
-from task_runner.engines import criorder, outputfiles, pidslimit
+from task_runner.engines import criorder, cripull, outputfiles, pidslimit
 from task_runner.engines.base import Found, Login, Order, Seen, Tell
 from task_runner.engines.criconnection import PATIENCE, Code, Connection, unless
 from task_runner.engines.crioutput import Outputs
@@ -33,8 +33,6 @@ from task_runner.errors import EngineFailed
 from task_runner.model.status import LimitNote
 from task_runner.model.walls import TaskLimits
 
-#: seconds between two words on how long a pull has taken
-_TELL = 1.0
 #: seconds between two looks at a container that has not been started, or that is just ending
 _LOOK = 0.05
 #: seconds in which the engine comes to know that a container has ended, after its helper has gone
@@ -65,24 +63,7 @@ class CriEngine:
         return self._engine.image_id(image)
 
     def pull(self, image: str, login: Login | None, tell: Tell) -> str:
-        auth = None if login is None else cri.AuthConfig(username=login.username, password=login.password)
-        with self._engine.asking():
-            pulling = self._engine.images.PullImage.future(
-                cri.PullImageRequest(image=cri.ImageSpec(image=image), auth=auth)
-            )
-            begun = time.monotonic()
-            try:
-                tell(f"pulling {image}", None)
-                while not _done(pulling, _TELL):
-                    # the CRI does not say how far it is
-                    tell(f"pulling {image} for {time.monotonic() - begun:.0f} s", None)
-                reference = pulling.result().image_ref
-            finally:
-                pulling.cancel()
-        found = self._engine.image_id(reference)
-        if found is None:
-            raise EngineFailed(f"the engine has pulled {image}, and does not have it")
-        return found
+        return cripull.pull(self._engine, image, login, tell)
 
     # -- containers
 
@@ -296,14 +277,6 @@ class CriEngine:
                     break
                 time.sleep(_LOOK)
         self._outputs.remove(name)
-
-
-def _done(call: Any, seconds: float) -> bool:
-    try:
-        call.result(timeout=seconds)
-    except grpc.FutureTimeoutError:
-        return False
-    return True
 
 
 def _pid(answer: Any) -> int | None:

@@ -29,9 +29,15 @@ class Launcher(asyncio.Protocol):
     """The launcher process and the socket to it; started again when it dies."""
 
     def __init__(
-        self, state: StateDirectory, on_refusal: Callable[[Refusal], None], on_outage: Callable[[], None]
+        self,
+        state: StateDirectory,
+        options: bytes,
+        on_refusal: Callable[[Refusal], None],
+        on_outage: Callable[[], None],
     ) -> None:
+        """``options``: what runners are going to be told."""
         self._state = state
+        self._options = options
         self._on_refusal = on_refusal
         self._on_outage = on_outage
         self._transport: asyncio.WriteTransport | None = None
@@ -44,7 +50,8 @@ class Launcher(asyncio.Protocol):
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         soft = raise_file_limit()
-        command = [sys.executable, "-m", "task_runner.lib.launcher", self._state.launcher_lock, str(soft)]
+        arguments = (self._state.launcher_lock, str(soft), self._options.decode())
+        command = [sys.executable, "-m", "task_runner.lib.launcher", *arguments]
         with theirs, open(self._state.runner_log, "ab") as errors:  # noqa: ASYNC230
             # from the loop's own thread, which lives as long as the daemon: the launcher asks the kernel to
             # be killed when the *thread* that started it ends

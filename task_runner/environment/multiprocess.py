@@ -17,7 +17,6 @@ from task_runner.errors import Damaged
 from task_runner.lib import (
     diskuse,
     failpoint,
-    forwardorder,
     inputspool,
     limits,
     lock,
@@ -29,6 +28,7 @@ from task_runner.lib import (
 )
 from task_runner.lib.clock import SystemClock, boot_id
 from task_runner.lib.doorbell import Doorbell
+from task_runner.lib.forwarding import order as forwarded
 from task_runner.lib.lock import Probe
 from task_runner.lib.portrait import Portrait, portray
 from task_runner.lib.request import encode_request
@@ -92,7 +92,7 @@ class MultiprocessEnvironment:
             self._options = json.dumps(self._settings).encode()
         self._bell = Doorbell(self._state.bell)
         self._loop.add_reader(self._bell.fd, self._answer_bell)
-        self._launcher = Launcher(self._state, on_refusal, on_outage)
+        self._launcher = Launcher(self._state, self._options, on_refusal, on_outage)
         await self._launcher.start()
 
     async def close(self) -> None:
@@ -291,7 +291,7 @@ class MultiprocessEnvironment:
         return {"output": directory.output, "stdout": directory.stdout, "stderr": directory.stderr}[stream]
 
     def unforwarded(self, task_id: str, attempt: int) -> int | None:
-        return forwardorder.missed(self._directory(task_id, attempt).forward)
+        return forwarded.missed(self._directory(task_id, attempt).forward)
 
     def work_path(self, task_id: str) -> str:
         return self._directory(task_id, 1).work

@@ -16,7 +16,6 @@ Rule 3: systemd puts a restarted service's main process into the unit's own grou
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 from dataclasses import dataclass, field
@@ -58,6 +57,8 @@ class Places:
 
 def name_of(state_directory: str) -> str:
     """The name of the group of the daemon of a state directory."""
+    import hashlib  # here, as runners have no use for it: it loads a large library
+
     path = os.path.realpath(state_directory)
     return f"task-runner-{hashlib.sha256(os.fsencode(path)).hexdigest()[:12]}"
 

@@ -34,7 +34,7 @@ from task_runner.model.spec import Action, Spec
 from task_runner.model.status import Accounting, LimitNote
 
 if TYPE_CHECKING:
-    from task_runner.lib.forwarding import Forwarding
+    from task_runner.lib.forwarding.hold import Forwarding
 
 _INHERITED = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TMPDIR")
 #: machines that report progress, whether the spec asks for it or not
@@ -178,17 +178,17 @@ class Equipment:
         if spec.max_output_bytes is not None:
             self.parts.append(OutputLimit(output, clock))
         if spec.logging is not None:
-            from task_runner.lib.forwarding import Forwarding  # as few tasks have that
+            from task_runner.lib.forwarding.hold import Forwarding  # as few tasks have that
 
             self.forwarding = Forwarding(self.task_id, spec, directory, self._variables, self._options.forward_ca)
 
     def _put_up_walls(self) -> None:
         spec, grant, places = self._spec, self._grant, self._options.cgroups
         self._walls, self.limits = walls.build(spec, grant, self.group, places.why if places is not None else None)
-        self.obstacle = walls.obstacle(spec, grant, self.limits)
+        self.obstacle = walls.obstacle(spec, grant, self.limits) or walls.inheritance(self._directory, self.user_id)
         if grant is None or (account := grant.account) is None:
             return
-        if account.uid != os.geteuid():
+        if account.uid != os.geteuid() and self.obstacle is None:
             self._directory.hand_over(account.uid, account.gid)
         self._basics = walls.environment(self._basics, account)
 

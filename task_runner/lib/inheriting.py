@@ -8,8 +8,11 @@ import time
 from task_runner.errors import Damaged
 from task_runner.lib import lock, statusfile, succession
 from task_runner.lib.clock import Clock, boot_id
+from task_runner.lib.stop import read_order
 from task_runner.lib.succession import Legacy, Now
+from task_runner.lib.supervision import Supervision
 from task_runner.lib.taskdir import AttemptDirectory
+from task_runner.model.spec import Spec
 
 
 def inherit(directory: AttemptDirectory, clock: Clock) -> tuple[lock.Inheritance, Legacy]:
@@ -32,3 +35,22 @@ def inherit(directory: AttemptDirectory, clock: Clock) -> tuple[lock.Inheritance
         ticks_a_second=os.sysconf("SC_CLK_TCK"),
     )
     return inheritance, succession.inherit(status, action, now)
+
+
+def go_on(supervision: Supervision, spec: Spec, legacy: Legacy) -> None:
+    """With the dead runner's limits, and with what was to end the task."""
+    if not legacy.action.cleanup:
+        seconds = spec.timeout_seconds
+        supervision.limit(None if seconds is None else seconds - legacy.spent)
+        return
+    if legacy.stopping is not None:
+        supervision.order, supervision.interrupted = supervision.order_for(legacy.stopping), True
+    supervision.begin_cleanup(spec.cleanup_seconds - legacy.spent)
+
+
+def stop_again(supervision: Supervision, spec: Spec, directory: AttemptDirectory, legacy: Legacy) -> None:
+    """End the task as the dead runner had been about to."""
+    if legacy.stopping is None or supervision.cleaning:
+        return
+    asked = legacy.stopping == "stop"
+    supervision.request(read_order(directory, spec) if asked else supervision.order_for(legacy.stopping))

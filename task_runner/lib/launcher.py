@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO, NoReturn
 
 from task_runner.errors import TaskRunnerError
-from task_runner.lib import failpoint, lock, signals
+from task_runner.lib import failpoint, lock, pages, signals
 from task_runner.lib.equipment import Options
 from task_runner.lib.request import encode_request
 from task_runner.lib.runner import TaskRunner
@@ -44,7 +44,7 @@ REHEARSALS = 10
 
 def main(argv: list[str]) -> NoReturn:
     """Fork runners until the daemon goes. Arguments: the path of launcher.lock, which stands in the state directory;
-    how many files a task may open."""
+    how many files a task may open; the options that requests are going to have."""
     parent = os.getppid()
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:
@@ -60,11 +60,12 @@ def main(argv: list[str]) -> NoReturn:
     signals.install()
     oom.shield()
     daemon = socket.socket(fileno=0)
-    _rehearse(os.path.join(os.path.dirname(argv[1]), "tasks"), daemon)
+    _prepare(_Rehearsal(os.path.join(os.path.dirname(argv[1]), "tasks"), argv[3].encode(), daemon))
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     gc.collect()
     gc.disable()
+    pages.fill_gaps()
     gc.freeze()
     with open(0, "rb", buffering=1 << 18, closefd=False) as requests:
         _serve(requests, daemon, held)
@@ -176,24 +177,45 @@ def _say(daemon: socket.socket, task_id: str, attempt: int, error: str) -> None:
         pass  # the daemon looks for starts that nothing came of
 
 
-def _rehearse(tasks: str, daemon: socket.socket) -> None:
-    """Run a few tasks right here, so that what happens once in a process has happened before any fork.
+class _Rehearsal:
+    """A task that is run right here, so that what happens once in a process has happened before any fork.
 
     Caches are filled, and the interpreter has rewritten the byte code of what runs often. Each runner would do that
-    on pages of its own: a rehearsal saves it a third of its private memory, and the time to copy that.
+    on pages of its own: rehearsals save it a third of its private memory, and the time to copy that.
     """
-    directory = AttemptDirectory(f"{tasks}/.gone-rehearsal", 1)
-    spec = b'{"actions": [{"machine": "process", "parameters": {"command": ["true"]}}]}'
-    request = encode_request("rehearsal", 1, directory.path, spec, b"{}")
-    for _ in range(REHEARSALS):
-        start = _decode(request.split(b"\n", 1)[1], daemon)
-        if start is None or not _claim(start, daemon):
-            break  # no space left, say; runners work without
+
+    def __init__(self, tasks: str, options: bytes, daemon: socket.socket) -> None:
+        """``options``: those of real tasks. The daemon's bell is not rung."""
+        self._directory = AttemptDirectory(f"{tasks}/.gone-rehearsal", 1)
+        self._daemon = daemon
+        self.options = options
+        silent = json.dumps({**json.loads(options), "bell": None}).encode()
+        spec = b'{"actions": [{"machine": "process", "parameters": {"command": ["true"]}}]}'
+        self._body = encode_request("rehearsal", 1, self._directory.path, spec, silent).split(b"\n", 1)[1]
+
+    def run(self) -> None:
+        start = _decode(self._body, self._daemon)
+        if start is None or not _claim(start, self._daemon):
+            return  # no space left, say; runners work without
         start.runner.run()
         start.runner.close()
-        os.unlink(directory.lock)
-    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
-    remove_tree(directory.path)
+        os.unlink(self._directory.lock)
+
+    def close(self) -> None:
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
+        remove_tree(self._directory.path)
+
+
+def _prepare(rehearsal: _Rehearsal) -> None:
+    """Make runners small and fast (lib/pages.py)."""
+    rehearsal.run()
+    used = pages.code_of(rehearsal.run)
+    pages.fill_gaps()
+    pages.bring_together(used)
+    for _ in range(REHEARSALS):
+        rehearsal.run()
+    rehearsal.close()
+    _options(rehearsal.options)  # no runner will have to read them
 
 
 if __name__ == "__main__":

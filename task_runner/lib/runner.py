@@ -23,16 +23,17 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from task_runner.errors import StartFailed
-from task_runner.lib import backoff, failpoint, lock, process, provision, walls
+from task_runner.lib import failpoint, lock, process, provision, walls
 from task_runner.lib.clock import Clock, SystemClock
-from task_runner.lib.equipment import Equipment, Options, may_say, wants_input
+from task_runner.lib.equipment import Equipment, Options, may_say
 from task_runner.lib.family import Family
 from task_runner.lib.outputlog import OutputLog
-from task_runner.lib.report import ActionNote, Report
+from task_runner.lib.report import Report
 from task_runner.lib.supervision import Supervision
 from task_runner.lib.taskdir import AttemptDirectory
 from task_runner.lib.tasktime import TaskTime
-from task_runner.lib.verdict import OUTCOMES, judge
+from task_runner.lib.tries import Tries
+from task_runner.lib.verdict import judge
 from task_runner.machines import registry
 from task_runner.model.grant import Grant
 from task_runner.model.spec import Action, Spec
@@ -41,7 +42,6 @@ from task_runner.model.status import Status
 from task_runner.model.terms import StallThen
 
 if TYPE_CHECKING:
-    from task_runner.lib.speech import Speech
     from task_runner.lib.succession import Legacy
 
 _libc = ctypes.CDLL(None)
@@ -74,7 +74,6 @@ class TaskRunner:
         self._options = options
         self._on_turn = on_turn
         self._legacy: Legacy | None = None
-        self._speech: Speech | None = None  # none: no machine of this task has anything to say
         self._error: str | None = None  # why the task failed before, or apart from, any action
 
     def claim(self, *, take_up: bool = False) -> None:
@@ -114,6 +113,10 @@ class TaskRunner:
             raise
         self._family.group = self._report.group = self._equipment.group
         self._report.limits, self._report.user_id = self._equipment.limits, self._equipment.user_id
+        self._tries = Tries(
+            self._spec, self._directory, self._clock, self._output, self._family, self._supervision, self._report,
+            self._equipment,
+        )  # fmt: skip
         self._equip(pid)
         self._supervision.open(self._equipment.parts)
         self._report.open(me, self._lock, self._output)
@@ -132,7 +135,7 @@ class TaskRunner:
 
             self._family.group = Strays(self._equipment.task_id)
         if any(may_say(action) for _where, action in self._spec.every_action()):
-            self._listen()
+            self._tries.listen()
         if (progress := self._equipment.progress) is not None:
             self._report.progress = lambda: progress.newest
         if (pipe := self._equipment.input) is not None:
@@ -140,16 +143,8 @@ class TaskRunner:
         if self._spec.stall is not None:
             self._equipment.watch_silence(
                 pid, self._family, self._time, self._clock, self._output, self._silence_changed,
-                self._speech.elsewhere if self._speech is not None else lambda: (),
+                self._tries.elsewhere,
             )  # fmt: skip
-
-    def _listen(self) -> None:
-        from task_runner.lib.speech import Speech  # as few tasks have that
-
-        self._speech = Speech(
-            self._equipment, self._family, self._supervision, self._report, self._output, self._clock
-        )
-        self._equipment.parts.append(self._speech.hearing)
 
     def close(self) -> None:
         """Let go of what `claim` took; for a process that goes on after its task."""
@@ -173,12 +168,14 @@ class TaskRunner:
 
     def _go_on(self, legacy: Legacy) -> Status:
         """The same from where a dead runner was."""
+        from task_runner.lib import inheriting
+
         failpoint.reach("runner.took-over")
         note, index, own = self._report.inherit(legacy.status), legacy.action.index, len(self._spec.actions)
         self._time.inherit(legacy.status.paused_seconds, legacy.paused)
-        self._supervision.inherit(legacy)
+        inheriting.go_on(self._supervision, self._spec, legacy)
         action = (*self._spec.actions, *self._spec.cleanup)[index]
-        outcome = self._run_action(index, action, note, legacy)
+        outcome = self._tries.run(index, action, note, legacy)
         if index >= own:
             self._run_cleanup(index + 1)
             return self._finish(True)
@@ -208,12 +205,12 @@ class TaskRunner:
         """Returns why the files could not be placed."""
         notes = provision.open_notes()
         self._supervision.begin_try(None)
-        self._begin_silence()
+        self._tries.begin_silence()
         try:
             context = self._equipment.context(-1, notes, notes, None)
             self._family.main = registry.place_files(self._spec.files, context)
             self._supervision.see_out()
-            self._keep_receipt()
+            self._tries.keep_receipt()
             error = provision.error_of(notes, self._family.ended)
         except StartFailed as failure:
             self._family.childless = True
@@ -231,7 +228,7 @@ class TaskRunner:
                 return
             if index:
                 failpoint.reach("runner.next-action")
-            if self._ends(action, self._run_action(index, action)):
+            if self._ends(action, self._tries.run(index, action)):
                 return
 
     def _ends(self, action: Action, outcome: Outcome) -> bool:
@@ -253,106 +250,9 @@ class TaskRunner:
             self._supervision.sit_out_pause()
             if self._supervision.must_end:
                 return
-            self._run_action(index, action)
-
-    # -- one action
-
-    def _run_action(
-        self, index: int, action: Action, note: ActionNote | None = None, legacy: Legacy | None = None
-    ) -> Outcome:
-        """Run one action to its end, with all its tries; returns how the last one ended.
-
-        ``legacy``: a dead runner has begun a try of it, which goes on.
-        """
-        note = note or self._report.begin_action(index)
-        while True:
-            outcome, legacy = self._try(note, index, action, legacy), None
-            if action.retry is None or outcome is Outcome.LOST:
-                return outcome
-            wait = backoff.delay(action.retry, note.tries, outcome, backoff.chance())
-            if wait is None:
-                return outcome
-            if self._supervision.must_end:
-                self._supervision.kept_from_starting()
-                return outcome
-            note.state = "waiting"
-            # one whose first try could not even be started counts as running: it can be paused and stopped
-            self._supervision.enter(Event.SPAWN)
-            if not self._supervision.wait(wait):
-                note.state = "exited"
-                return outcome
-
-    def _try(self, note: ActionNote, index: int, action: Action, legacy: Legacy | None) -> Outcome:
-        if legacy is None:
-            note.begin_try(self._report.now(), self._output.size())
-        spent = legacy.try_spent if legacy is not None else 0.0
-        self._supervision.begin_try(None if action.timeout_seconds is None else action.timeout_seconds - spent)
-        speech = self._speech if may_say(action) else None
-        if (forwarding := self._equipment.forwarding) is not None:
-            forwarding.begin(index, self._output.size())
-        self._begin_silence()
-        try:
-            self._output.begin()
-            if speech is None:
-                self._family.main = self._start(index, action)
-            else:
-                self._family.main = speech.begin(note, index, action, take_up=legacy is not None)
-        except (StartFailed, OSError) as error:
-            self._family.childless = True
-            self._output.end()
-            note.error = self._report.shortened(str(error))
-            note.end_try(self._report.now(), Outcome.FAILED, None, self._output.size())
-            return Outcome.FAILED
-        note.process = note.process or process.identify(self._family.main)
-        self._supervision.started()
-        if legacy is not None and legacy.stopping is not None:
-            self._supervision.request_again(legacy.stopping)
-        self._supervision.see_out()
-        return self._close_try(note, speech, index, action)
-
-    def _start(self, index: int, action: Action) -> int:
-        context, pipe = self._equipment.context, self._equipment.input
-        stdout, stderr = self._output.stdout, self._output.stderr
-        if pipe is None or not wants_input(action):
-            return registry.start(action, context(index, stdout, stderr, None))
-        stdin = pipe.begin()
-        try:
-            return registry.start(action, context(index, stdout, stderr, stdin))
-        except StartFailed:
-            pipe.end()
-            raise
-        finally:
-            os.close(stdin)
-
-    def _close_try(self, note: ActionNote, speech: Speech | None, index: int, action: Action) -> Outcome:
-        if self._equipment.input is not None:
-            self._equipment.input.end()
-        self._output.end()
-        self._keep_receipt()
-        ended, cut = self._family.ended, self._supervision.cut
-        if speech is not None:
-            return speech.conclude(note, index, action, cut)
-        result = None if ended is None else os.waitstatus_to_exitcode(ended)
-        outcome = OUTCOMES[cut] if cut else Outcome.SUCCEEDED if result == 0 else Outcome.FAILED
-        note.end_try(self._report.now(), outcome, result, self._output.size())
-        return outcome
-
-    def _keep_receipt(self) -> None:
-        """The last one counts; but what is cleared away behind the cleanup does not hide what was done before."""
-        stop = self._family.stop
-        if stop is None:
-            return
-        before = self._report.receipt
-        if before is None or not self._supervision.cleaning or before.reason == "leftovers":
-            self._report.receipt = stop.receipt()
-        self._family.stop = None
+            self._tries.run(index, action)
 
     # -- silence
-
-    def _begin_silence(self) -> None:
-        if (stall := self._equipment.stall) is not None:
-            stall.begin()
-            self._report.silence = lambda: stall.silence
 
     def _silence_changed(self) -> None:
         stall, policy = self._equipment.stall, self._spec.stall

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from task_runner.lib import failpoint, process, signals, tree
+from task_runner.lib.actionnote import ActionNote
 from task_runner.lib.clock import Clock
 from task_runner.lib.equipment import Equipment, is_remote, wants_input
 from task_runner.lib.family import Family
@@ -16,7 +17,7 @@ from task_runner.lib.hearing import Ending, Hearing
 from task_runner.lib.outputlog import OutputLog
 from task_runner.lib.process import Process
 from task_runner.lib.remote import Following, Remote
-from task_runner.lib.report import ActionNote, Report
+from task_runner.lib.report import Report
 from task_runner.lib.stop import QUIET_SCANS
 from task_runner.lib.verdict import OUTCOMES
 from task_runner.machines import registry

@@ -14,7 +14,6 @@ import select
 import signal
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from task_runner.lib import signals
 from task_runner.lib.clock import Clock
@@ -26,9 +25,6 @@ from task_runner.lib.taskdir import AttemptDirectory
 from task_runner.lib.tasktime import TaskTime
 from task_runner.model.spec import Spec
 from task_runner.model.state import Event, State, step
-
-if TYPE_CHECKING:
-    from task_runner.lib.succession import Legacy
 
 #: seconds a command must live for its start to be told: most that end sooner are told of once, not twice
 TELL_AFTER = 0.02
@@ -236,21 +232,6 @@ class Supervision:
             self.interrupted = self._family.running or self._wait_until is not None
         self._end_action(order)
         self._end_pause()  # also where there was nobody to stop
-
-    def inherit(self, legacy: Legacy) -> None:
-        """Go on where a dead runner was: with its limits, and with what was to end the task."""
-        if not legacy.action.cleanup:
-            seconds = self._spec.timeout_seconds
-            self.limit(None if seconds is None else seconds - legacy.spent)
-            return
-        if legacy.stopping is not None:
-            self.order, self.interrupted = self.order_for(legacy.stopping), True
-        self.begin_cleanup(self._spec.cleanup_seconds - legacy.spent)
-
-    def request_again(self, reason: str) -> None:
-        """End the task as a dead runner had been about to."""
-        if not self.cleaning:
-            self.request(read_order(self._directory, self._spec) if reason == "stop" else self.order_for(reason))
 
     def _cut_short(self, reason: str) -> None:
         """End the action at hand alone."""

@@ -9,7 +9,7 @@
       input, input.end  what was sent for the standard input, and that it is all (lib/inputspool.py)
       progress          a FIFO for lines of progress, while it runs
       machine.0.1       what another process has to know of a machine that runs something elsewhere (action 0, try 1)
-      forward.json      what of the output was forwarded, where that was asked for (lib/forwarding.py)
+      forward.json      what of the output was forwarded, where that was asked for (lib/forwarding/hold.py)
       secrets/          0700: secrets that commands want as files, while it runs
       work/             the working directory, which all attempts share
       attempts/2/…      all but spec.json and work/ of a second attempt, and so on

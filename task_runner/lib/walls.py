@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 
-from task_runner.lib import limits
+from task_runner.errors import Damaged
+from task_runner.lib import limits, statusfile
 from task_runner.lib.group import Group
+from task_runner.lib.taskdir import AttemptDirectory
 from task_runner.machines.walls import USUAL_UMASK, Walls, can_set_io_level
 from task_runner.model.grant import Grant, GrantedAccount
 from task_runner.model.spec import Spec
@@ -48,6 +51,24 @@ def obstacle(spec: Spec, grant: Grant | None, notes: list[LimitNote]) -> str | N
     if (spec.user or spec.group) and (grant is None or grant.account is None):
         return f"user: nobody has granted the task to run as {spec.user or spec.group}"
     return limits.refusal(spec.limits, notes) if spec.limits is not None else None
+
+
+def inheritance(directory: AttemptDirectory, user_id: int | None) -> str | None:
+    """Why nothing of this attempt may run: another user than the daemon's has had its working directory, and could have
+    left anything there for whom it runs as."""
+    ours = os.geteuid()
+    now = ours if user_id is None else user_id
+    for attempt in range(1, directory.attempt):
+        try:
+            before = statusfile.read(AttemptDirectory(directory.task, attempt))
+        except (OSError, Damaged):
+            continue
+        if before is not None and before.user_id not in (None, ours, now):
+            return (
+                f"user: attempt {attempt} ran as user {before.user_id}, who may have left anything in the working "
+                f"directory, and this one would run as user {now}: submit the task anew"
+            )
+    return None
 
 
 def environment(basics: Mapping[str, str], account: GrantedAccount) -> dict[str, str]:

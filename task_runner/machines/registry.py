@@ -68,13 +68,13 @@ def _extract(_parameters: Any, _context: Context) -> base.Run:
 
 
 def _container(parameters: Any, context: Context) -> base.Run:
-    from task_runner.machines import container
+    from task_runner.machines.containers import standin
 
-    return container.load(parameters, context)
+    return standin.load(parameters, context)
 
 
 def _removal(parameters: Any, context: Context) -> base.Run:
-    from task_runner.machines import removal
+    from task_runner.machines.containers import removal
 
     return removal.load(parameters, context)
 

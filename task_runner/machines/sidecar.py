@@ -12,18 +12,16 @@ made for it in the target, which is removed at the end.
 from __future__ import annotations
 
 import ctypes
-import errno
 import json
 import os
 import signal
-import stat
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NoReturn
 
 from task_runner.errors import StartFailed, TaskRunnerError
-from task_runner.machines import carry, fork, process, target, walls
+from task_runner.machines import carry, fork, process, program, target, walls
 from task_runner.machines.base import Context
 from task_runner.machines.target import SIDECAR, Target, User
 from task_runner.model.machines import ProcessParameters
@@ -33,8 +31,6 @@ _libc = ctypes.CDLL(None)
 _PR_SET_DUMPABLE = 4
 #: as /proc/PID/ns has them
 _KINDS = {Namespace.MOUNT: "mnt"}
-#: how many interpreters of interpreters there may be, and bytes that a script's first line may have
-_SCRIPTS, _FIRST_LINE = 4, 256
 #: names the copy of the working directory, where there is one
 _FILES = "TASK_RUNNER_FILES"
 
@@ -85,8 +81,8 @@ class Beside:
     def execute(self, argv: list[str]) -> NoReturn:
         if not self.mounted:
             process.execute(argv, self.env)
-        program, words = _opened(argv, self.env.get("PATH", os.defpath))
-        os.execve(program, words, self.env)
+        found, words = program.opened(argv, self.env.get("PATH", os.defpath))
+        os.execve(found, words, self.env)
 
     def close(self) -> None:
         if self.copy is None:
@@ -271,54 +267,3 @@ def _pid(line: bytes) -> int:
     if "fault" in said:
         raise StartFailed(f"sidecar: {said['fault']}")
     return int(said["pid"])
-
-
-# -- the program
-
-
-def _opened(argv: list[str], path: str) -> tuple[int, list[str]]:
-    """The program, as a descriptor, and its arguments. A script is what its first line says: the kernel would look for
-    the interpreter by name. Raises StartFailed, OSError."""
-    name = _find(argv[0], path)
-    words = argv
-    for _ in range(_SCRIPTS):
-        program = target.open_path(name)
-        if (line := _script(name)) is None:
-            return program, words
-        os.close(program)
-        interpreter = line.split(None, 1)
-        words = [*(each.strip() for each in interpreter), name, *words[1:]]
-        name = words[0]
-    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), argv[0])
-
-
-def _find(program: str, path: str) -> str:
-    if "/" in program:
-        return program
-    for directory in path.split(os.pathsep):
-        candidate = os.path.join(directory or ".", program)
-        try:
-            fd = target.open_path(candidate)
-        except OSError:
-            continue
-        regular = stat.S_ISREG(os.fstat(fd).st_mode)
-        os.close(fd)
-        if regular and os.access(candidate, os.X_OK):
-            return candidate
-    raise StartFailed(f"{program}: no such program in {path}")
-
-
-def _script(name: str) -> str | None:
-    """What follows #! in the first line; None for what has none, or cannot be read."""
-    try:
-        fd = target.open_path(name, flags=os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
-    except OSError:
-        return None
-    try:
-        head = os.read(fd, _FIRST_LINE)
-    except OSError:
-        return None
-    finally:
-        os.close(fd)
-    line = head.partition(b"\n")[0]
-    return os.fsdecode(line[2:]).strip() or None if line.startswith(b"#!") else None

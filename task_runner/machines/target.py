@@ -6,6 +6,7 @@ Whoever looks is root, and what is read of a target is the target's own: it may 
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import stat
 from collections.abc import Iterator, Mapping
@@ -133,16 +134,30 @@ def _name(pid: int) -> str:
 # -- its files, and its users
 
 
-def open_path(path: str, *, root: int | None = None, flags: int = os.O_PATH) -> int:
+def open_path(path: str, *, root: int | None = None) -> int:
     """A file, through no link of /proc that leads elsewhere; beneath ``root``, where that is given. Raises OSError."""
     resolve = _RESOLVE_NO_MAGICLINKS | (0 if root is None else _RESOLVE_IN_ROOT)
-    how = (ctypes.c_uint64 * 3)(flags | os.O_CLOEXEC, 0, resolve)
+    how = (ctypes.c_uint64 * 3)(os.O_PATH | os.O_CLOEXEC, 0, resolve)
     where = ctypes.c_int(-100 if root is None else root)  # AT_FDCWD
     fd = int(_libc.syscall(_OPENAT2, where, os.fsencode(path), ctypes.byref(how), ctypes.c_size_t(24)))
     if fd < 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number), path)
     return fd
+
+
+def open_regular(path: str, *, root: int | None = None, proc: int | None = None) -> int:
+    """A regular file, to read; nothing else is opened at all, for that alone does something to many a device.
+
+    ``proc``: a descriptor of this machine's /proc, where it is seen no more. Raises OSError.
+    """
+    held = open_path(path, root=root)
+    try:
+        if not stat.S_ISREG(os.fstat(held).st_mode):
+            raise OSError(errno.EINVAL, "is not a regular file", path)
+        return os.open(f"{'' if proc is not None else '/proc/'}self/fd/{held}", os.O_RDONLY | os.O_CLOEXEC, dir_fd=proc)
+    finally:
+        os.close(held)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -172,12 +187,10 @@ def user(name: str, root: int) -> User:
 def _table(root: int, path: str, width: int) -> list[list[str]]:
     """Lines of fields, of which the third and, of users, the fourth are numbers; none where there is no such file."""
     try:
-        fd = open_path(path, root=root, flags=os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+        fd = open_regular(path, root=root)
     except OSError:
         return []
     with open(fd, "rb") as file:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            return []
         text = file.read(_LONGEST).decode(errors="surrogateescape")
     lines = [line.split(":") for line in text.splitlines()]
     numbers = (2, 3) if width == 7 else (2,)

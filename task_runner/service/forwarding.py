@@ -7,7 +7,7 @@ import socket
 from collections.abc import Iterator, Sequence
 
 from task_runner.errors import FieldError
-from task_runner.lib.forwardorder import JOURNAL
+from task_runner.lib.forwarding.order import JOURNAL
 from task_runner.model.spec import Spec
 from task_runner.model.walls import Syslog, Transport
 from task_runner.service.notify import host_matches

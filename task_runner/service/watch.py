@@ -19,17 +19,16 @@ from task_runner.model.state import WAITING, Event, Outcome, State, step
 from task_runner.model.status import Status
 from task_runner.service.again import next_attempt
 from task_runner.service.book import Book, Change
-from task_runner.service.classify import Active, Ended, NotStarted, Orphaned, Vanished, classify, stall_reason
+from task_runner.service.classify import Active, Ended, NotStarted, Orphaned, Vanished, classify
+from task_runner.service.pulses import Pulses
 from task_runner.service.queue import Queue
 from task_runner.service.succession import Succession
-from task_runner.service.task import Record, Stall, Task
+from task_runner.service.task import Record, Task
 
 log = logging.getLogger(__name__)
 
 #: seconds after which a launch that nothing was heard of is looked into
 LAUNCH_PATIENCE = 5.0
-#: seconds beyond the grace after which a stalled runner is killed to get its task stopped
-STOP_PATIENCE = 30.0
 
 
 class Watch:
@@ -42,10 +41,9 @@ class Watch:
         self._succession = Succession(environment, book.clock, queue.grant)
         book.on_final.append(lambda task: self._succession.forget(task.id))
         self._scan_seconds = scan
-        self._stalled_after = stalled
+        self._pulses = Pulses(book, environment, stalled_after=stalled)
         self._news: set[str] = set()
         self._wake = asyncio.Event()
-        self._suspects: dict[str, float] = {}  # task id: the pulse that was found too old at the last scan
         self._looking = asyncio.Lock()
         self._burials: set[asyncio.Task[None]] = set()
         self._burying: set[str] = set()
@@ -117,7 +115,7 @@ class Watch:
         for change in changes:
             task, change.task.ending = change.task, False
             if task.final or task.waiting:
-                self._suspects.pop(task.id, None)
+                self._pulses.forget(task)
                 self._environment.forget(task.id)
             if task.waiting:
                 intent = task.intent
@@ -171,7 +169,7 @@ class Watch:
             task.delivered = self.deliver(task)
         self._heed_wish(task, state)
         if idle:
-            self._check_pulse(task, sighting)
+            self._pulses.check(task, sighting)
         if status is not None and state is not State.STARTING:
             self._queue.started(task)
         new = replace(task.record, state=state, status=status, damage=sighting.damage or task.record.damage)
@@ -216,44 +214,6 @@ class Watch:
             if task is not None:
                 self.recall(task)
         self._queue.fill()
-
-    # -- silence
-
-    def _check_pulse(self, task: Task, sighting: Sighting) -> None:
-        """Called stalled only if two scans in a row found the very same old pulse."""
-        reason = stall_reason(sighting, self._book.clock.monotonic(), self._stalled_after)
-        pulse = sighting.heartbeat
-        if reason is None or pulse is None:
-            self._suspects.pop(task.id, None)
-            if task.stall is not None:
-                task.stall = None
-                self._tell_mark(task)
-            return
-        if self._suspects.get(task.id) != pulse.monotonic:
-            self._suspects[task.id] = pulse.monotonic
-            return
-        if task.stall is None:
-            log.warning("task %s is stalled: %s", task.id, reason, extra={"action": "stalled", "task": task.id})
-            task.stall = Stall(reason=reason, since=pulse.at)
-            self._tell_mark(task)
-        else:
-            task.stall = replace(task.stall, reason=reason)
-        self._press_stop(task, pulse.monotonic)
-
-    def _tell_mark(self, task: Task) -> None:
-        telling = asyncio.ensure_future(self._book.mark(task))
-        self._burials.add(telling)
-        telling.add_done_callback(self._burials.discard)
-
-    def _press_stop(self, task: Task, pulse: float) -> None:
-        """A stop was asked for and the runner does nothing: end the runner, then what it leaves."""
-        if task.intent is None:
-            return
-        grace = task.intent.grace_seconds
-        silence = self._book.clock.monotonic() - pulse
-        if silence > STOP_PATIENCE + (10.0 if grace is None else grace):
-            log.warning("task %s: its stalled runner does not stop it; killing the runner", task.id)
-            self._environment.abandon(task.id, task.record.attempt)
 
     # -- the end of a runner that did not say how
 

@@ -14,8 +14,9 @@ import sys
 from typing import Any, NoReturn
 
 from task_runner.engines import docker  # noqa: F401  once, and not in every child
-from task_runner.machines import containercopy, containerengine, containerlife, registry
+from task_runner.machines import registry
 from task_runner.machines.base import Context
+from task_runner.machines.containers import copy, engine, life
 from task_runner.machines.walls import Walls
 from task_runner.model.codec import from_json
 from task_runner.model.containerpolicy import ContainerPolicy
@@ -44,9 +45,9 @@ def _context(order: dict[str, Any], say: int) -> Context:
 def _run(order: dict[str, Any]) -> NoReturn:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     said = _open(order["said"])
-    containerengine.PATIENCE = containercopy.PATIENCE = order.get("patience", containerengine.PATIENCE)
-    containerlife.SETTLE = order.get("settle", containerlife.SETTLE)
-    containercopy.SPACE = order.get("space", containercopy.SPACE)
+    engine.PATIENCE = copy.PATIENCE = order.get("patience", engine.PATIENCE)
+    life.SETTLE = order.get("settle", life.SETTLE)
+    copy.SPACE = order.get("space", copy.SPACE)
     pid = registry.start(Action(machine="container", parameters=order["parameters"]), _context(order, said))
     os.write(said, b'{"pid": %d}\n' % pid)
     _pid, status = os.waitpid(pid, 0)

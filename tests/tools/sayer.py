@@ -11,7 +11,7 @@ import time
 import types
 from typing import Any
 
-import task_runner.machines
+import task_runner.machines.containers
 from task_runner.lib import remote
 from task_runner.machines.base import Context
 from task_runner.machines.say import KILL, say
@@ -68,10 +68,10 @@ def run(parameters: Any, context: Context) -> int:
     return 0
 
 
-container = types.ModuleType("task_runner.machines.container")
+container = types.ModuleType("task_runner.machines.containers.standin")
 container.load = load  # type: ignore[attr-defined]
-task_runner.machines.container = container  # type: ignore[attr-defined]
-sys.modules["task_runner.machines.container"] = container
+task_runner.machines.containers.standin = container  # type: ignore[attr-defined]
+sys.modules["task_runner.machines.containers.standin"] = container
 
 program = sys.argv[2]
 sys.argv = ["-c", *sys.argv[3:]]

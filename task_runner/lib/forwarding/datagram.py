@@ -13,10 +13,10 @@ import select
 import socket
 from collections.abc import Sequence
 
-from task_runner.lib.forwardform import Form
-from task_runner.lib.forwardlines import Line, Log
-from task_runner.lib.forwardorder import JOURNAL
-from task_runner.lib.forwardtarget import LINES_AT_ONCE, Lookup, Target
+from task_runner.lib.forwarding.form import Form
+from task_runner.lib.forwarding.lines import Line, Log
+from task_runner.lib.forwarding.order import JOURNAL
+from task_runner.lib.forwarding.target import LINES_AT_ONCE, Lookup, Target
 
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL
 

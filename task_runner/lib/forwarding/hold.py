@@ -1,5 +1,4 @@
-"""Forwarding of output, from the runner's side: starts the forwarder (lib/forwarder.py), and tells it what that cannot
-see.
+"""The runner's hold on its forwarder (lib/forwarding/forwarder.py): starts it, and tells it what it cannot see.
 
 The forwarder goes on for a moment when the task is over, and nobody waits for it. What got through it writes into
 forward.json, which the service reads when somebody asks.
@@ -15,7 +14,7 @@ import sys
 from collections.abc import Mapping
 from typing import NoReturn
 
-from task_runner.lib.forwardorder import Order, Origin
+from task_runner.lib.forwarding.order import Order, Origin
 from task_runner.lib.signals import HANDLED
 from task_runner.lib.taskdir import AttemptDirectory
 from task_runner.model.spec import OutputMode, Spec
@@ -148,7 +147,7 @@ def _leave_runner(source: int) -> None:
 def _forward(order: Order, source: int) -> None:
     import gc
 
-    from task_runner.lib.forwarder import Forwarder
+    from task_runner.lib.forwarding.forwarder import Forwarder
 
     gc.enable()  # the launcher has switched it off, for processes that live in short steps
     Forwarder(order, source).run()

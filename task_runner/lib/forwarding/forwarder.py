@@ -5,8 +5,8 @@ Rule 2: its runner tells it through a pipe which action begins where, and where 
         is the end of the runner, however that came.
 Rule 3: after that it has LAST_SECONDS. Then it writes down what got through and exits, whatever it waits for.
 
-It is no child of the runner (lib/forwarding.py), so nothing of it is waited for, stopped, frozen or counted with the
-task.
+It is no child of the runner (lib/forwarding/hold.py), so nothing of it is waited for, stopped, frozen or counted with
+the task.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ import time
 from collections.abc import Sequence
 
 from task_runner.errors import Damaged
-from task_runner.lib.forwardform import LONGEST_DATAGRAM, LONGEST_FRAME, JournalForm, SyslogForm
-from task_runner.lib.forwardlines import Log
-from task_runner.lib.forwardorder import FORMAT, Order
-from task_runner.lib.forwardtarget import Target
+from task_runner.lib.forwarding.form import LONGEST_DATAGRAM, LONGEST_FRAME, JournalForm, SyslogForm
+from task_runner.lib.forwarding.lines import Log
+from task_runner.lib.forwarding.order import FORMAT, Order
+from task_runner.lib.forwarding.target import Target
 from task_runner.lib.taskdir import read_control, write_control
 from task_runner.model.walls import Logging, Transport
 
@@ -216,7 +216,7 @@ def _targets(order: Order, logs: Sequence[Log]) -> list[Target]:
     if order.logging.syslog is not None:
         found.append(_syslog(order, order.logging, logs))
     if order.logging.journald:
-        from task_runner.lib.forwarddatagram import Journal
+        from task_runner.lib.forwarding.datagram import Journal
 
         found.append(Journal(logs, JournalForm(order.logging, order.origin)))
     return found
@@ -226,15 +226,15 @@ def _syslog(order: Order, logging: Logging, logs: Sequence[Log]) -> Target:
     syslog = logging.syslog
     assert syslog is not None
     if syslog.transport is Transport.UDP:
-        from task_runner.lib.forwarddatagram import Udp
+        from task_runner.lib.forwarding.datagram import Udp
 
         form = SyslogForm(logging, order.origin, LONGEST_DATAGRAM, counted=False)
         return Udp(syslog.host, syslog.port, logs, form)
-    from task_runner.lib.forwardstream import Bare, Stream
+    from task_runner.lib.forwarding.stream import Bare, Stream
 
     form = SyslogForm(logging, order.origin, LONGEST_FRAME, counted=True)
     if syslog.transport is Transport.TCP:
         return Stream("tcp", syslog.host, syslog.port, logs, form, Bare)
-    from task_runner.lib.forwardtls import Tls
+    from task_runner.lib.forwarding.tls import Tls
 
     return Stream("tls", syslog.host, syslog.port, logs, form, lambda: Tls(syslog.host, order.authorities))

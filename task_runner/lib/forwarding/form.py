@@ -12,8 +12,8 @@ from __future__ import annotations
 from typing import Protocol
 
 from task_runner.lib.clock import stamp
-from task_runner.lib.forwardlines import Line
-from task_runner.lib.forwardorder import Origin
+from task_runner.lib.forwarding.lines import Line
+from task_runner.lib.forwarding.order import Origin
 from task_runner.model.walls import Logging
 
 SD_ID = "taskRunner@32473"

@@ -1,7 +1,7 @@
 """A container from its image to its removal, as one thread sees it.
 
 Rule 1: the name and the labels are known before there is a container, and what the engine is being asked for is kept
-        before it is asked (machines/containerkeep.py). So whoever comes after a death between any two lines finds it.
+        before it is asked (machines/containers/keep.py). So whoever comes after a death between any two lines finds it.
 Rule 2: it is started at most once. One that the engine was asked to start and that nobody saw start is lost.
 Rule 3: how it ended is kept before it is removed, and after all its output is in the log.
 """
@@ -18,13 +18,13 @@ from task_runner.engines.base import Seen
 from task_runner.engines.cgroupwatch import CgroupWatch
 from task_runner.errors import ActionFailed, EngineFailed
 from task_runner.machines.base import Context
-from task_runner.machines.containercopy import Copier
-from task_runner.machines.containerengine import Asker
-from task_runner.machines.containergate import Cut, Gate, Phase
-from task_runner.machines.containerimage import obtain
-from task_runner.machines.containerkeep import Keep
-from task_runner.machines.containerlog import Log
-from task_runner.machines.containerorder import labels_of, order_of, real
+from task_runner.machines.containers.copy import Copier
+from task_runner.machines.containers.engine import Asker
+from task_runner.machines.containers.gate import Cut, Gate, Phase
+from task_runner.machines.containers.image import obtain
+from task_runner.machines.containers.keep import Keep
+from task_runner.machines.containers.log import Log
+from task_runner.machines.containers.order import labels_of, order_of, real
 from task_runner.machines.say import say
 from task_runner.model.codec import to_json
 from task_runner.model.status import ContainerNote, LimitNote

@@ -1,6 +1,6 @@
 """The `container` machine: has a container engine run something, and is its stand-in among the runner's children.
 
-Two threads: one follows the container (machines/containerlife.py), the first one takes signals and passes them on
+Two threads: one follows the container (machines/containers/life.py), the first one takes signals and passes them on
 (machines/say.py tells which means what). All signals stay blocked and are waited for, so none interrupts anything.
 A signal to end it that comes before there is a container ends this process; while one is being made it is put away
 first; from its start on signals are the container's.
@@ -18,10 +18,10 @@ from typing import Any
 from task_runner.errors import Damaged, EngineFailed
 from task_runner.machines import say
 from task_runner.machines.base import Context, Run
-from task_runner.machines.containerengine import Asker
-from task_runner.machines.containergate import WAKE, Cut, Gate, Phase
-from task_runner.machines.containerkeep import Keep
-from task_runner.machines.containerlife import FAILED, Life
+from task_runner.machines.containers.engine import Asker
+from task_runner.machines.containers.gate import WAKE, Cut, Gate, Phase
+from task_runner.machines.containers.keep import Keep
+from task_runner.machines.containers.life import FAILED, Life
 from task_runner.model.codec import from_json
 from task_runner.model.walls import ContainerParameters
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 import time
 
-from task_runner.machines.containerengine import PATIENCE, Asker
-from task_runner.machines.containerlog import Log
+from task_runner.machines.containers.engine import PATIENCE, Asker
+from task_runner.machines.containers.log import Log
 
 #: seconds after the end for output that finds no space
 SPACE = 5.0

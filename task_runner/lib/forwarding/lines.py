@@ -1,4 +1,4 @@
-"""The lines of a log that grows, for who forwards them (lib/forwarder.py).
+"""The lines of a log that grows, for who forwards them (lib/forwarding/forwarder.py).
 
 Rule 1: nothing is kept in memory that the log has. A place in it says what has been sent, so it can be read again.
 Rule 2: what a bounded log has freed before it was read is left out, and so is the line that this has cut.

@@ -14,7 +14,7 @@ import os
 import stat
 import threading
 
-from task_runner.machines.containerkeep import Entry, Keep
+from task_runner.machines.containers.keep import Entry, Keep
 
 #: file descriptors of the two streams
 _FDS = (1, 2)

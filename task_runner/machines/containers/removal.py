@@ -28,7 +28,7 @@ def _run(parameters: Any, context: Context) -> int:
     """Returns 0 where nothing is left. Says a line for each that was removed, or at last why it could not be."""
     from task_runner.engines.find import open_engine
     from task_runner.errors import TaskRunnerError
-    from task_runner.machines.containerorder import labels_of
+    from task_runner.machines.containers.order import labels_of
 
     signal.alarm(PATIENCE)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGALRM])

@@ -8,7 +8,7 @@ from task_runner.engines.base import Login
 from task_runner.errors import ActionFailed, EngineFailed
 from task_runner.machines.base import Context
 from task_runner.machines.conduct import Meter
-from task_runner.machines.containerengine import Asker
+from task_runner.machines.containers.engine import Asker
 from task_runner.model.walls import ContainerParameters, Pull
 
 

@@ -1,4 +1,4 @@
-"""What a forwarder (lib/forwarder.py) is told at its start, and where it says what got through."""
+"""What a forwarder (lib/forwarding/forwarder.py) is told at its start, and where it says what got through."""
 
 from __future__ import annotations
 

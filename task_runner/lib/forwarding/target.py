@@ -14,8 +14,8 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from task_runner.lib.forwardform import Form
-from task_runner.lib.forwardlines import Line, Log, Reader
+from task_runner.lib.forwarding.form import Form
+from task_runner.lib.forwarding.lines import Line, Log, Reader
 
 #: seconds before another try to reach a target: at first, and at most; the task being over, at most
 BACKOFF, LONGEST_BACKOFF, LAST_BACKOFF = 0.5, 30.0, 0.5

@@ -18,9 +18,9 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from task_runner.lib.forwardform import Form
-from task_runner.lib.forwardlines import Line, Log
-from task_runner.lib.forwardtarget import LINES_AT_ONCE, Lookup, Target
+from task_runner.lib.forwarding.form import Form
+from task_runner.lib.forwarding.lines import Line, Log
+from task_runner.lib.forwarding.target import LINES_AT_ONCE, Lookup, Target
 
 #: seconds for a connection to come about, its handshake included; and for what was sent to be confirmed
 CONNECT_SECONDS, CONFIRM_SECONDS = 10.0, 60.0
