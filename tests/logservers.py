@@ -118,13 +118,13 @@ class Tcp(Receiver):
 
     def _accept(self, listener: socket.socket) -> None:
         while True:
-            poll = select.poll()
-            poll.register(listener, select.POLLIN)
-            poll.poll()
             try:
+                poll = select.poll()
+                poll.register(listener, select.POLLIN)
+                poll.poll()
                 connection, _address = listener.accept()
-            except OSError:
-                return
+            except (OSError, ValueError):
+                return  # it has been closed
             server = threading.Thread(target=self._serve, args=(connection,), daemon=True)
             self._servers.append(server)
             server.start()

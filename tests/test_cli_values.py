@@ -228,7 +228,7 @@ def test_the_shell_completes_verbs(words: str, offered: Any):
     env = {"_TASK_RUNNER_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(len(words.split()))}
     result = CliRunner().invoke(cli, [], env=env, prog_name="task-runner", complete_var="_TASK_RUNNER_COMPLETE")
     found = {line.partition(",")[2] for line in result.output.splitlines()}
-    assert found >= set(offered)
+    assert found >= set(offered) - {"release-cgroups"}  # the unit's, and nobody's to type
 
 
 def test_a_file_that_holds_no_batch_is_refused_by_name(tmp_path: Path):

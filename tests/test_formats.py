@@ -21,7 +21,7 @@ from task_runner.model.status import FORMAT, Status
 
 DATA = Path(__file__).parent / "data"
 #: of every format that was released, and of every set of fields that a release added; the newest last
-FORMATS = ["format-1", "format-1-steps"]
+FORMATS = ["format-1", "format-1-steps", "format-1-walls"]
 TASK = "0123456789abcdef"
 
 
@@ -43,7 +43,7 @@ def test_a_frozen_status_is_read(tmp_path, frozen):
     assert (status.state, status.outcome, status.exit_code) == (State.EXITED, Outcome.FAILED, 3)
     assert status.receipt is not None and status.receipt.signalled[0].command == "sleep"
     assert status.actions[0].process is not None
-    assert status.gpus == ([1] if frozen.endswith("steps") else [])
+    assert status.gpus == ([] if frozen == "format-1" else [1])
 
 
 @pytest.mark.parametrize("frozen", FORMATS)

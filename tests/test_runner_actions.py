@@ -113,8 +113,9 @@ def pulse(task: Attempt) -> float:
 def test_the_tasks_own_limit_counts_all_actions_and_all_tries(attempt: Start):
     again = {"count": 1000, "delaySeconds": 0.05, "factor": 1}
     actions = [shell("exit 0"), shell("exit 3", retry=again)]
-    status = attempt({"actions": actions, "timeoutSeconds": 0.6}).wait()
-    assert (status.outcome, status.exit_code) == (Outcome.TIMED_OUT, 3)
+    status = attempt({"actions": actions, "timeoutSeconds": 2}).wait()
+    assert status.outcome is Outcome.TIMED_OUT
+    assert status.exit_code == 3 or status.signal == "SIGTERM"  # between two tries, or in the middle of one
     assert status.actions[1].tries > 1
 
 
@@ -172,9 +173,11 @@ def test_a_stop_ends_the_wait_for_another_try(attempt: Start):
 
 
 def test_a_command_killed_while_paused_waits_for_its_next_try_until_the_resume(attempt: Start):
-    script = "[ -e second ] && exit 6; touch second; sleep 600"
+    script = "[ -e second ] && exit 6; touch second; echo on its way; sleep 600"
     task = attempt({"actions": [shell(script, retry={"count": 1, "delaySeconds": 0})]})
-    pid = task.until(lambda status: status.state is State.RUNNING).actions[0].process.pid
+    running = task.until(lambda status: status.state is State.RUNNING)
+    pid = running.actions[0].process.pid
+    wait_for(lambda: task.output == b"on its way\n", "the first try has left its sign")
     task.pause()
     task.until(lambda status: status.state is State.PAUSED)
     for each in (*process.descendants(pid), process.look(pid)):

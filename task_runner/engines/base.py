@@ -59,6 +59,17 @@ class Found:
     name: str
     labels: dict[str, str]
 
+    @property
+    def ours(self) -> bool:
+        """Whether it has the name that goes with its labels. Labels alone prove nothing: an image that somebody made
+        of a task's container (`commit`) hands them on to every container of his."""
+        return self.name == name_of(self.labels.get(LABEL_TASK, ""), self.labels.get(LABEL_START, ""))
+
+
+def name_of(task: str, start: str) -> str:
+    """What the container of that very start of a task is called: one of a kind as long as task ids are."""
+    return f"task-runner-{task}-{start}"
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Seen:

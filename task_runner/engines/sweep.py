@@ -11,6 +11,7 @@ A process of its own, because the daemon loads no engine's client, and an engine
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -27,7 +28,7 @@ def main() -> None:
     found: list[dict[str, Any]] = []
     for name, engine in opened.items():
         try:
-            found += [_told(name, each) for each in engine.find({LABEL_DAEMON: order["daemon"]})]
+            found += [_told(name, each) for each in engine.find({LABEL_DAEMON: order["daemon"]}) if each.ours]
         except TaskRunnerError as error:
             errors.append(f"{name}: {error}")
     _answer({"found": found, "errors": errors})
@@ -75,4 +76,7 @@ def _answer(data: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except BrokenPipeError:
+        os._exit(1)  # the daemon is gone; the next one asks again

@@ -227,6 +227,8 @@ class Following:
         if error is not None:
             survivors, self.left = self._kill(), True
             why = error.removeprefix("files: ")[:LONGEST_TEXT]
+            if self._family.ended is not None and os.WTERMSIG(self._family.ended) == signal.SIGALRM:
+                why = "the engine did not answer in time"
             done = f"it could not be removed ({why}); its processes were killed"
         if self._stop is not None:
             self._stop.survivors = survivors

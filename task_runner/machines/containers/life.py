@@ -190,7 +190,7 @@ class Life:
 
     def _find(self) -> str | None:
         found = self._asker.ask(lambda engine: engine.find(labels_of(self._context)))
-        return found[0].id if found else None
+        return next((each.id for each in found if each.ours), None)
 
     def _look(self) -> Seen:
         container = self._id or ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 
-from task_runner.engines.base import LABEL_DAEMON, LABEL_START, LABEL_TASK, Order
+from task_runner.engines.base import LABEL_DAEMON, LABEL_START, LABEL_TASK, Order, name_of
 from task_runner.errors import ActionFailed
 from task_runner.machines.base import Context
 from task_runner.model.containerpolicy import ContainerPolicy
@@ -13,11 +13,6 @@ from task_runner.model.walls import CONTAINER_GIVEN, ContainerParameters, Mount
 
 #: the variable that holds the container's name
 CONTAINER = "TASK_RUNNER_CONTAINER"
-
-
-def name_of(context: Context) -> str:
-    """Known before the container is made: one of a kind as long as task ids are."""
-    return f"task-runner-{context.task_id}-{_start_of(context)}"
 
 
 def labels_of(context: Context) -> dict[str, str]:
@@ -32,15 +27,16 @@ def _start_of(context: Context) -> str:
 def order_of(wanted: ContainerParameters, context: Context) -> Order:
     """What the engine is to make. The mounts that the task names are as it names them (see `real`)."""
     env, mounts = _given(context)
+    name = name_of(context.task_id, _start_of(context))  # known before there is a container
     if wanted.work_at is not None:
         mounts.insert(0, Mount(source=context.work, target=wanted.work_at))
     account = context.walls.account if context.walls is not None else None
     return Order(
-        name=name_of(context),
+        name=name,
         image=wanted.image,
         command=wanted.command,
         args=wanted.args,
-        env={**env, CONTAINER: name_of(context), **wanted.env},
+        env={**env, CONTAINER: name, **wanted.env},
         user=wanted.user or (f"{account.uid}:{account.gid}" if account is not None else None),
         working_directory=wanted.working_directory or wanted.work_at,
         mounts=[*mounts, *wanted.mounts],

@@ -35,6 +35,8 @@ def _run(parameters: Any, context: Context) -> int:
     try:
         engine = open_engine(parameters, context.engines)
         for found in engine.find(labels_of(context)):
+            if not found.ours:
+                continue
             context.reach("removal.found")
             engine.remove(found.id)
             print(f"removed {found.name}")
