@@ -243,8 +243,21 @@ class Daemon:
             )
         )
 
+    def refusal(self, **body: Any) -> dict[str, str]:
+        """What is wrong with a task that is not accepted: a message for each field."""
+        response = self.post("/v1/tasks", body)
+        assert response.status_code == 400, response.text
+        return {each["field"]: each["message"] for each in response.json()["errors"]}
+
     def output(self, task_id: str) -> bytes:
         return self.http.get(f"/v1/tasks/{task_id}/output").content
+
+    def wait_output(self, task_id: str, text: bytes) -> None:
+        wait_for(lambda: text in self.output(task_id), f"{text!r} in the output")
+
+    def work(self, task_id: str) -> Path:
+        """The working directory of a task's first attempt."""
+        return Path(self.state.tasks.attempt(task_id, 1).work)
 
     def runner_pid(self, task_id: str, attempt: int = 1) -> int:
         probe = lock.probe(self.state.tasks.attempt(task_id, attempt))

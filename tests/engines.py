@@ -111,13 +111,18 @@ class Server:
         """SIGKILL for the engine; its containers run on."""
         raise NotImplementedError
 
-    def load(self, archive: Path) -> None:
-        """Take in an image."""
-        raise NotImplementedError
-
     def command(self, *arguments: str) -> str:
         """What the engine's own command line says."""
         raise NotImplementedError
+
+    def load(self, archive: Path) -> None:
+        """Take in an image."""
+        self.command("load", "--quiet", "--input", str(archive))
+
+    def containers_of(self, state_directory: Path) -> list[str]:
+        """The ids of the containers that the daemon of a state directory has left, ended ones included."""
+        label = f"label=task-runner.daemon={os.path.realpath(state_directory)}"
+        return self.command("ps", "--all", "--quiet", "--no-trunc", "--filter", label).split()
 
     def remove_containers(self) -> None:
         ids = self.command("ps", "--all", "--quiet").split()
@@ -163,9 +168,6 @@ class PodmanServer(Server):
     def stop(self) -> None:
         self.service.terminate()
 
-    def load(self, archive: Path) -> None:
-        self.command("load", "--quiet", "--input", str(archive))
-
     def command(self, *arguments: str) -> str:
         return run([*self._podman, *arguments], self.service.env)
 
@@ -206,9 +208,6 @@ class DockerServer(Server):
     def stop(self) -> None:
         self.service.terminate()
         self.containerd.terminate()
-
-    def load(self, archive: Path) -> None:
-        self.command("load", "--quiet", "--input", str(archive))
 
     def command(self, *arguments: str) -> str:
         return run(["docker", *arguments], self.service.env)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -80,19 +81,28 @@ class Bench:
         return {str(each.relative_to(self.work)) for each in self.work.rglob("*") if not each.is_dir() or each.is_symlink()}
 
 
-@pytest.fixture(scope="module")
-def machines() -> Iterator[subprocess.Popen[str]]:
-    """The process that carries out machines, one after the other."""
+@contextmanager
+def talking(tool: str) -> Iterator[subprocess.Popen[str]]:
+    """A tool of tests/tools that reads orders and answers, a line each."""
     process = subprocess.Popen(
-        [sys.executable, str(ROOT / "tests/tools/machines.py")],
+        [sys.executable, str(ROOT / "tests/tools" / tool)],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
     )
-    yield process
-    process.kill()
-    process.communicate()
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture(scope="module")
+def machines() -> Iterator[subprocess.Popen[str]]:
+    """The process that carries out machines, one after the other."""
+    with talking("machines.py") as process:
+        yield process
 
 
 @pytest.fixture

@@ -33,14 +33,10 @@ TASK_FIELDS = {
 }  # fmt: skip
 
 
-def work(daemon: Daemon, task_id: str) -> Path:
-    return daemon.state_dir / "tasks" / task_id / "work"
-
-
 def running(daemon: Daemon, shell: str = UNTIL_GO, before: str = ":", **more: Any) -> str:
     """A task whose command has done what is to be done ``before``, and now does the rest."""
     task_id = daemon.submit(shell=f"{before}; touch begun; {shell}", **more)
-    wait_for((work(daemon, task_id) / "begun").exists, "the command has begun")
+    wait_for((daemon.work(task_id) / "begun").exists, "the command has begun")
     daemon.wait_state(task_id, "running")
     return task_id
 
@@ -162,7 +158,7 @@ def test_waiting_returns_when_it_is_over_and_not_before(shared: Daemon):
     assert early["state"] == "running"
     with ThreadPoolExecutor(1) as pool:
         late = pool.submit(shared.http.get, f"/v1/tasks/{task_id}", params={"wait": "60"})
-        (work(shared, task_id) / "go").touch()
+        (shared.work(task_id) / "go").touch()
         assert late.result(PATIENCE).json()["outcome"] == "succeeded"
     assert shared.http.get(f"/v1/tasks/{task_id}", params={"wait": "60"}).json()["state"] == "exited"
 
@@ -455,7 +451,7 @@ def test_a_control_with_a_body_that_is_not_json_is_refused(shared: Daemon, call:
 def test_a_pause_stops_the_whole_tree_and_a_resume_lets_it_go_on(shared: Daemon):
     count = 'i=0; while :; do i=$((i+1)); echo $i > "$0"; sleep 0.01; done'
     task_id = running(shared, f"setsid sh -c '{count}' a & sh -c '{count}' b & wait")
-    directory = work(shared, task_id)
+    directory = shared.work(task_id)
     wait_for(lambda: (directory / "a").exists() and (directory / "b").exists(), "both count")
     answer = shared.post(f"/v1/tasks/{task_id}/pause").json()
     assert answer["state"] in ("paused", "running")
@@ -605,7 +601,7 @@ def test_a_limit_on_running_tasks_and_what_the_others_wait_for(make_daemon: Call
     # one that waits can be stopped, and removed, without ever having run
     assert daemon.post(f"/v1/tasks/{third}/stop").json()["outcome"] == "cancelled"
     assert daemon.task(third)["startedAt"] is None
-    (work(daemon, first) / "go").touch()
+    (daemon.work(first) / "go").touch()
     assert daemon.wait(second)["outcome"] == "succeeded"
     assert ids(daemon, state="exited") == [first, second, third]
     assert not (daemon.state_dir / "tasks" / third).exists()
@@ -617,7 +613,7 @@ def test_a_drained_node_starts_nothing_until_it_is_undrained(daemon: Daemon):
     waiting, unwanted = daemon.submit("true"), daemon.submit("true")
     assert "draining" in daemon.task(waiting)["pendingReason"]
     assert daemon.http.delete(f"/v1/tasks/{unwanted}").json() == {"success": True}
-    (work(daemon, active) / "go").touch()
+    (daemon.work(active) / "go").touch()
     assert daemon.wait(active)["outcome"] == "succeeded"
     assert daemon.task(waiting)["state"] == "pending"
     assert daemon.post("/v1/node/undrain").json()["draining"] is False
@@ -683,7 +679,7 @@ def test_the_last_activity_is_the_last_output_and_not_the_heartbeat(daemon: Daem
         assert task["output"]["bytes"] == 0
         daemon.restart()
     for task_id in (silent, talking):
-        (work(daemon, task_id) / "go").touch()
+        (daemon.work(task_id) / "go").touch()
     task = daemon.wait(talking)
     assert instant(task["lastActivityAt"]) == pytest.approx(written, abs=0.001)
     task = daemon.wait(silent)

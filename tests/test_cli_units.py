@@ -365,6 +365,21 @@ def test_a_daemon_in_trouble_is_found():
     assert all(each.remedy for each in results.values())
 
 
+def test_the_doctor_says_which_engines_can_be_used():
+    results = list(
+        check_daemon.engine_results(
+            [
+                {"name": "podman", "version": "4.3.1", "problem": None},
+                {"name": "docker", "version": None, "problem": "Docker does not answer at /s: install docker.io"},
+            ]
+        )
+    )
+    assert [(each.name, each.verdict, each.found, each.remedy) for each in results] == [
+        ("engine podman", "ok", "version 4.3.1", None),
+        ("engine docker", "warn", "Docker does not answer at /s", "install docker.io"),
+    ]
+
+
 def test_a_state_directory_that_is_open_to_others(tmp_path: Path):
     directory = tmp_path / "state"
     directory.mkdir(mode=0o755)

@@ -66,11 +66,6 @@ def arm(daemon: Daemon, point: str) -> Path:
     return armed(daemon, point)
 
 
-def left(server: PodmanServer, daemon: Daemon) -> list[str]:
-    label = f"label=task-runner.daemon={os.path.realpath(daemon.state_dir)}"
-    return server.command("ps", "--all", "--quiet", "--filter", label).split()
-
-
 def check(daemon: Daemon, server: PodmanServer, task_id: str, code: int = 7, *, true: bool | None = None) -> dict:
     """It was started once at most; its ending is what it did, or lost with evidence, or that the engine, which died just
     then, did not start it; and nothing of it is left."""
@@ -107,7 +102,7 @@ def test_death_in_the_middle_of_a_containers_story(harbour, podman_server, point
     task_id = harbour.submit(**body())
     check(harbour, podman_server, task_id, true=true)
     assert not trigger.exists(), "something died there"
-    wait_for(lambda: not left(podman_server, harbour), "its container is removed")
+    wait_for(lambda: not podman_server.containers_of(harbour.state_dir), "its container is removed")
 
 
 def test_successors_that_die_are_followed_in_turn(harbour, podman_server):
@@ -136,7 +131,7 @@ def test_a_daemon_that_dies_before_it_launches_a_successor(make_daemon, podman_s
     assert daemon.wait_dead() == -9
     daemon.restart()
     check(daemon, podman_server, task_id, true=True)
-    wait_for(lambda: not left(podman_server, daemon), "its container is removed")
+    wait_for(lambda: not podman_server.containers_of(daemon.state_dir), "its container is removed")
 
 
 class Killer:
@@ -180,4 +175,4 @@ def test_no_container_is_doubled_guessed_or_left(make_daemon, podman_server, req
         killer.strike(list(tasks))
     ended = [check(daemon, podman_server, task_id, code) for task_id, code in tasks.items()]
     print(f"seed {seed}:", [(task["outcome"], task["exitCode"], task["error"]) for task in ended])
-    wait_for(lambda: not left(podman_server, daemon), "no container is left")
+    wait_for(lambda: not podman_server.containers_of(daemon.state_dir), "no container is left")

@@ -10,16 +10,16 @@ import secrets
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
 import pytest
-from conftest import ROOT, wait_for
+from conftest import wait_for
 from engines import PodmanServer
 from images import BUSYBOX_IMAGE
+from machinery import talking
 
 from task_runner.engines.base import LABEL_TASK, Engine
 from task_runner.engines.find import open_engine
@@ -148,16 +148,8 @@ def alive(pid: int) -> bool:
 @pytest.fixture(scope="module")
 def runners() -> Iterator[subprocess.Popen[str]]:
     """The process that runners are forked from."""
-    forking = subprocess.Popen(
-        [sys.executable, str(ROOT / "tests/tools/remote_machine.py")],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    yield forking
-    forking.kill()
-    forking.communicate()
+    with talking("remote_machine.py") as forking:
+        yield forking
 
 
 @pytest.fixture
@@ -460,6 +452,18 @@ def test_an_engine_that_does_not_come_is_named(remote: Callable[..., Remote], tm
     last = it.run("true")
     assert last["code"] == 125
     assert "systemctl enable --now podman.socket" in last["failed"]
+
+
+def test_an_ending_that_is_known_is_told_though_the_engine_is_gone(remote: Callable[..., Remote], tmp_path: Path) -> None:
+    it = remote(die_at="container.ended")
+    assert it.run("sh", "-c", "echo x; exit 3")["code"] == -signal.SIGKILL
+    del it.options["die_at"]
+    it.options |= {"engines": {"podman": f"{tmp_path}/none.sock"}, "patience": 0.2}
+    it.take_up()
+    told = it.end()
+    assert told["ended"]["exitCode"] == 3
+    assert "failed" not in told
+    assert told["code"] == -signal.SIGKILL  # by which the runner knows that something may be left
 
 
 def test_a_full_disk_does_not_stop_the_container(remote: Callable[..., Remote]) -> None:

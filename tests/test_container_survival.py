@@ -1,20 +1,24 @@
 """Containers outlive whatever dies around them: daemon, runner, the machine's process, the engine, its monitor.
 
-Real Podman. Every container leaves a trace of its start in the task's working directory, so "started once" is seen.
+Real Podman, and at the end the others. Every container leaves a trace of its start in the task's working directory, so "started once" is seen.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
-from conftest import Daemon, wait_for
+from conftest import PATIENCE, Daemon, wait_for
 from engines import PodmanServer
 from images import BUSYBOX_IMAGE
 
+from task_runner.engines.base import LABEL_DAEMON
+from task_runner.engines.find import open_engine
 from task_runner.lib import lock, process
 
 pytestmark = [pytest.mark.needs("root", "podman", "runc")]
@@ -36,16 +40,7 @@ def boat(make_daemon: Callable[..., Daemon], podman_server: PodmanServer) -> Ite
     """A daemon that has Podman. Nothing of its tasks is left there at the end of a test."""
     daemon = make_daemon(engines=podman_server.sockets, container_networks=["host", "none"]).start()
     yield daemon
-    wait_for(lambda: not left(podman_server, daemon), "no container is left")
-
-
-def left(server: PodmanServer, daemon: Daemon) -> list[str]:
-    label = f"label=task-runner.daemon={os.path.realpath(daemon.state_dir)}"
-    return server.command("ps", "--all", "--quiet", "--no-trunc", "--filter", label).split()
-
-
-def work(daemon: Daemon, task_id: str) -> Path:
-    return daemon.state_dir / "tasks" / task_id / "work"
+    wait_for(lambda: not podman_server.containers_of(daemon.state_dir), "no container is left")
 
 
 def begun(daemon: Daemon, *, script: str = WRITES, **more: object) -> str:
@@ -57,12 +52,12 @@ def begun(daemon: Daemon, *, script: str = WRITES, **more: object) -> str:
 
 
 def go(daemon: Daemon, task_id: str) -> None:
-    (work(daemon, task_id) / "go").touch()
+    (daemon.work(task_id) / "go").touch()
 
 
 def check_once_in_order(daemon: Daemon, task_id: str, before: int = 0) -> None:
     """It was started once, and every line it wrote is there once, in order."""
-    assert (work(daemon, task_id) / "trace").read_text() == "start\n"
+    assert (daemon.work(task_id) / "trace").read_text() == "start\n"
     lines = daemon.output(task_id).decode().splitlines()
     assert lines == [*(f"line {n}" for n in range(1, len(lines))), "last"]
     assert len(lines) > before
@@ -168,7 +163,7 @@ def test_a_container_whose_monitor_was_killed_is_lost_and_gone(boat, podman_serv
     task = boat.wait(task_id)
     assert (task["state"], task["outcome"], task["exitCode"]) == ("lost", "lost", None)
     assert task["error"].startswith("how it ended is not known: ")
-    assert (work(boat, task_id) / "trace").read_text() == "start\n"
+    assert (boat.work(task_id) / "trace").read_text() == "start\n"
     assert boat.alive(task_id) == []
 
 
@@ -176,11 +171,26 @@ def test_a_container_that_the_engine_does_not_know_any_more_is_lost(boat, podman
     task_id = begun(boat)
     boat.kill()
     kill(runner_of(boat, task_id))
-    podman_server.command("rm", "--force", *left(podman_server, boat))
+    podman_server.command("rm", "--force", *podman_server.containers_of(boat.state_dir))
     boat.start()
     task = boat.wait(task_id)
     assert (task["state"], task["outcome"]) == ("lost", "lost")
     assert "podman has no container" in task["error"]
+
+
+def test_a_strangers_container_with_the_labels_of_a_task_is_neither_taken_up_nor_removed(boat, podman_server):
+    task_id = begun(boat)
+    given = podman_server.command("inspect", "--format", "{{json .Config.Labels}}", *podman_server.containers_of(boat.state_dir))
+    labels = [word for name, value in json.loads(given).items() for word in ("--label", f"{name}={value}")]
+    stranger = podman_server.command("run", "-d", *labels, "--network", "none", BUSYBOX_IMAGE, "sleep", "1000").strip()
+    kill(runner_of(boat, task_id))
+    check_true_ending(boat, task_id)
+    order = {"daemon": os.path.realpath(boat.state_dir), "engines": podman_server.sockets}
+    command = [sys.executable, "-m", "task_runner.engines.sweep"]
+    swept = subprocess.run(command, input=json.dumps(order), capture_output=True, text=True, check=True, timeout=PATIENCE)
+    assert json.loads(swept.stdout) == {"found": [], "errors": []}
+    assert podman_server.command("inspect", "--format", "{{.State.Status}}", stranger) == "running\n"
+    podman_server.command("rm", "--force", "--time", "0", stranger)
 
 
 def test_the_actions_after_it_go_on_with_the_next_runner(boat):
@@ -194,8 +204,8 @@ def test_the_actions_after_it_go_on_with_the_next_runner(boat):
     task = boat.wait(task_id)
     assert (task["outcome"], task["exitCode"]) == ("failed", 3)
     assert [each["exitCode"] for each in task["actions"]] == [0, 7, 3, 0]
-    assert (work(boat, task_id) / "after").read_text() == "after\n"
-    assert (work(boat, task_id) / "tidied").read_text() == "tidied\n"
+    assert (boat.work(task_id) / "after").read_text() == "after\n"
+    assert (boat.work(task_id) / "tidied").read_text() == "tidied\n"
     lines = boat.output(task_id).decode().splitlines()
     assert lines == ["before", *(f"line {n}" for n in range(1, len(lines) - 1)), "last"]
 
@@ -259,7 +269,7 @@ def test_secrets_are_given_again(make_daemon, podman_server, tmp_path):
     kill(runner_of(daemon, task_id))
     go(daemon, task_id)
     assert daemon.wait(task_id)["outcome"] == "succeeded"
-    assert (work(daemon, task_id) / "told").read_text() == "open-sesame\n"
+    assert (daemon.work(task_id) / "told").read_text() == "open-sesame\n"
     assert b"open-sesame" not in daemon.output(task_id)
     assert daemon.output(task_id).count(b"line 1\n") == 1
 
@@ -287,5 +297,28 @@ def test_what_an_earlier_daemon_left_is_removed_at_the_next_start(boat, podman_s
     boat.start()
     task = boat.wait(task_id)
     assert (task["state"], task["outcome"]) == ("lost", "lost")
-    wait_for(lambda: not left(podman_server, boat), "the container is removed")
+    wait_for(lambda: not podman_server.containers_of(boat.state_dir), "the container is removed")
     assert boat.alive(task_id) == []
+
+
+@pytest.mark.parametrize("other", ["docker", "cri"])
+def test_containers_of_other_engines_outlive_everything_around_them(request, make_daemon, other):
+    server = request.getfixturevalue(f"{other}_server")
+    daemon = make_daemon(engines=server.sockets, container_networks=["host"]).start()
+    task_id = begun(daemon)
+    kill(machine_of(daemon, task_id))
+    first = runner_of(daemon, task_id)
+    kill(first)
+    wait_for(lambda: daemon.runner_pid(task_id) != first.pid, "it has another runner")
+    daemon.kill()
+    server.kill()
+    for each in [*process.descendants(daemon.runner_pid(task_id)), runner_of(daemon, task_id)]:
+        process.send(each, signal.SIGKILL)
+    server.start()
+    daemon.start()
+    check_true_ending(daemon, task_id)
+    engine = open_engine(None, server.sockets)
+    try:
+        wait_for(lambda: not engine.find({LABEL_DAEMON: os.path.realpath(daemon.state_dir)}), "no container is left")
+    finally:
+        engine.close()

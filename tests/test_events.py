@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -15,10 +14,6 @@ from test_output import events
 from task_runner.model.state import State, reachable
 
 UNTIL_GO = "while [ ! -e go ]; do sleep 0.02; done"
-
-
-def work(daemon: Daemon, task_id: str) -> Path:
-    return daemon.state_dir / "tasks" / task_id / "work"
 
 
 @contextmanager
@@ -163,7 +158,7 @@ def test_every_event_once_over_killed_daemons(daemon: Daemon):
         wait_for(lambda life=life: listener.connections > life, "the listener has come back to this daemon")
         daemon.restart()
     daemon.wait_state(held, "running")
-    (work(daemon, held) / "go").touch()
+    (daemon.work(held) / "go").touch()
     tasks = {task_id: daemon.wait(task_id) for task_id in made}
     wait_for(lambda: listener.over() >= set(made), "every ending is heard")
     with listening(daemon, "/v1/events?after=0") as told:

@@ -67,7 +67,7 @@ def _open_files(pid: int) -> list[str]:
 
 def go(daemon: Daemon, task_id: str, name: str = "go") -> None:
     """Let a command go on that waits for a file of this name, when it has begun."""
-    work = Path(daemon.state.tasks.attempt(task_id, 1).work)
+    work = daemon.work(task_id)
     wait_for(work.is_dir, "the task has a working directory")
     (work / name).touch()
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from attempts import Attempt, attempt, outcomes, shell, suspend
+from attempts import Attempt, HandClock, attempt, outcomes, shell, suspend
 from conftest import wait_for
 
 from task_runner.errors import Conflict, StorageFull
@@ -300,19 +300,6 @@ def test_a_runner_that_was_stopped_itself_does_not_call_its_task_silent(attempt:
     wait_for(lambda: pulse(task) > before + 3)
     go(task)
     assert task.wait().exit_code == 4
-
-
-class HandClock:
-    """A clock that is set by hand."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def time(self) -> float:
-        return self.now
-
-    def monotonic(self) -> float:
-        return self.now
 
 
 def test_a_time_in_which_the_runner_could_not_look_counts_for_little(monkeypatch: pytest.MonkeyPatch):

@@ -57,10 +57,6 @@ def ended(daemon: Daemon, shell: str, sandbox: dict[str, Any] | None = None, **m
     return daemon.wait(task_id), daemon.output(task_id).decode()
 
 
-def wait_output(daemon: Daemon, task_id: str, text: bytes) -> None:
-    wait_for(lambda: text in daemon.output(task_id), f"{text!r} in the output")
-
-
 # -- what it sees
 
 
@@ -224,7 +220,7 @@ def test_what_it_leaves_behind_ends_with_it(shared: Daemon):
 
 def test_stop_lets_it_end_by_itself(shared: Daemon):
     task_id = sandboxed(shared, "trap 'echo bye; exit 5' TERM; echo ready; while :; do sleep 0.05; done", graceSeconds=60)
-    wait_output(shared, task_id, b"ready")
+    shared.wait_output(task_id, b"ready")
     shared.post(f"/v1/tasks/{task_id}/stop")
     task = shared.wait(task_id)
     assert (task["outcome"], task["exitCode"]) == ("cancelled", 5)
@@ -235,7 +231,7 @@ def test_stop_lets_it_end_by_itself(shared: Daemon):
 
 def test_stop_kills_what_does_not_end(shared: Daemon):
     task_id = sandboxed(shared, "trap '' TERM; setsid sh -c 'trap \"\" TERM; while :; do sleep 1; done' & echo ready; while :; do sleep 1; done")
-    wait_output(shared, task_id, b"ready")
+    shared.wait_output(task_id, b"ready")
     runner = shared.runner_pid(task_id)
     below = process.descendants(runner)
     shared.post(f"/v1/tasks/{task_id}/stop", {"graceSeconds": 0.2})
@@ -253,9 +249,9 @@ def _lives(each: process.Process) -> bool:
 
 def test_a_signal_reaches_the_command_once(shared: Daemon):
     task_id = sandboxed(shared, "trap 'echo usr1' USR1; trap 'echo term; exit 0' TERM; echo ready; while :; do sleep 0.02; done")
-    wait_output(shared, task_id, b"ready")
+    shared.wait_output(task_id, b"ready")
     assert shared.post(f"/v1/tasks/{task_id}/signal", {"signal": "SIGUSR1"}).status_code < 300
-    wait_output(shared, task_id, b"usr1")
+    shared.wait_output(task_id, b"usr1")
     shared.post(f"/v1/tasks/{task_id}/signal", {"signal": "SIGTERM"})
     assert shared.wait(task_id)["outcome"] == "succeeded"
     assert shared.output(task_id) == b"ready\nusr1\nterm\n"
@@ -279,7 +275,7 @@ def test_pause_and_resume(shared: Daemon):
 
 def test_an_open_input_reaches_it(shared: Daemon):
     task_id = sandboxed(shared, "echo ready; read a; read b; echo $a-$b", parameters={"openStdin": True})
-    wait_output(shared, task_id, b"ready")
+    shared.wait_output(task_id, b"ready")
     for line in (b"one\n", b"two\n"):
         shared.post(f"/v1/tasks/{task_id}/input", content=line, headers={"Content-Type": BYTES}).raise_for_status()
     assert shared.wait(task_id)["outcome"] == "succeeded"
@@ -296,7 +292,7 @@ def test_text_for_the_input_and_progress_and_variables_reach_it(shared: Daemon):
 
 def test_when_the_runner_is_killed_nothing_is_left(daemon: Daemon):
     task_id = sandboxed(daemon, "setsid sleep 603 & echo ready; sleep 604")
-    wait_output(daemon, task_id, b"ready")
+    daemon.wait_output(task_id, b"ready")
     runner = daemon.runner_pid(task_id)
     below = process.descendants(runner)
     os.kill(runner, signal.SIGKILL)
@@ -356,7 +352,7 @@ def test_a_task_of_another_user_has_its_sandbox(make_daemon: Any, passable: Path
     assert daemon.output(task_id).split() == [b"65534", b"5"]
     assert Path(daemon.state.tasks.attempt(task_id, 1).work, "file").stat().st_uid == NOBODY
     stopped = sandboxed(daemon, "trap 'exit 5' TERM; echo ready; while :; do sleep 0.05; done", user="nobody")
-    wait_output(daemon, stopped, b"ready")
+    daemon.wait_output(stopped, b"ready")
     daemon.post(f"/v1/tasks/{stopped}/stop")
     assert daemon.wait(stopped)["exitCode"] == 5
     assert daemon.alive(stopped) == []
@@ -371,7 +367,7 @@ def test_a_daemon_of_an_ordinary_user_has_sandboxes(of_nobody: Daemon):
     assert (lines[0], lines[-1]) == ("65534", "5")
     assert lines[-2] != os.readlink("/proc/self/ns/net")
     task_id = sandboxed(daemon, "trap 'exit 5' TERM; setsid sleep 611 & echo ready; while :; do sleep 0.05; done")
-    wait_output(daemon, task_id, b"ready")
+    daemon.wait_output(task_id, b"ready")
     below = process.descendants(daemon.runner_pid(task_id))
     daemon.post(f"/v1/tasks/{task_id}/stop")
     assert daemon.wait(task_id)["exitCode"] == 5
@@ -382,10 +378,8 @@ def test_a_daemon_of_an_ordinary_user_has_sandboxes(of_nobody: Daemon):
 
 
 def refusal(daemon: Daemon, sandbox: dict[str, Any], **more: Any) -> dict[str, str]:
-    body = {"actions": [{"machine": "process", "parameters": {"shell": "true", "sandbox": sandbox}}], **more}
-    response = daemon.post("/v1/tasks", body)
-    assert response.status_code == 400, response.text
-    return {each["field"]: each["message"] for each in response.json()["errors"]}
+    parameters = {"shell": "true", "sandbox": sandbox}
+    return daemon.refusal(actions=[{"machine": "process", "parameters": parameters}], **more)
 
 
 def test_without_bubblewrap_it_is_said_what_to_install(make_daemon: Any, tmp_path: Path):

@@ -82,10 +82,6 @@ def ended(daemon: Daemon, shell: str, sidecar: dict[str, Any], **more: Any) -> t
     return daemon.wait(task_id), daemon.output(task_id).decode()
 
 
-def wait_output(daemon: Daemon, task_id: str, text: bytes) -> None:
-    wait_for(lambda: text in daemon.output(task_id), f"{text!r} in the output")
-
-
 # -- where it is
 
 
@@ -114,7 +110,7 @@ def test_chosen_namespaces_alone_are_joined(shared: Daemon, box: Box):
 
 def test_the_target_is_found_by_its_mark(shared: Daemon, box: Box):
     ready = beside(shared, "echo there; sleep 600", {"mark": box.mark})
-    wait_output(shared, ready, b"there")
+    shared.wait_output(ready, b"there")
     # that one has the mark as well, and is not the target
     task, output = ended(shared, "cat /etc/hosts", {"mark": box.mark})
     assert (task["outcome"], output) == ("succeeded", "the box\n"), task["error"]
@@ -171,6 +167,18 @@ def test_a_user_that_the_target_does_not_know_is_refused(shared: Daemon, box: Bo
     assert task["error"] == "sidecar.user: there is no user mail in the target's /etc/passwd"
     _task, output = ended(shared, "id -u; id -g", {"pid": box.pid, "user": "4444"})
     assert output.split() == ["4444", "4444"]
+
+
+@pytest.mark.parametrize("kind", [stat.S_IFIFO, stat.S_IFCHR, stat.S_IFDIR])
+def test_users_are_read_from_nothing_but_a_file(shared: Daemon, box: Box, kind: int):
+    passwd = box.root / "etc/passwd"
+    passwd.unlink()
+    if kind == stat.S_IFDIR:
+        passwd.mkdir()
+    else:
+        os.mknod(passwd, kind | 0o644, os.makedev(1, 5))
+    task, output = ended(shared, "echo here", {"pid": box.pid, "user": "0"})
+    assert (task["outcome"], output) == ("succeeded", "here\n"), task["error"]
 
 
 def test_what_the_target_may_not_follow_is_not_followed_for_it(shared: Daemon, box: Box):
@@ -284,7 +292,7 @@ def test_the_tasks_files_are_in_reach_and_nothing_stays(shared: Daemon, box: Box
 
 def test_the_copy_is_removed_also_where_the_command_is_killed(shared: Daemon, box: Box):
     task_id = beside(shared, "trap '' TERM; ls; while :; do sleep 1; done", {"pid": box.pid}, files=[{"path": "brought", "text": ""}])
-    wait_output(shared, task_id, b"brought")
+    shared.wait_output(task_id, b"brought")
     assert len(list((box.root / "tmp").iterdir())) == 1
     shared.post(f"/v1/tasks/{task_id}/stop", {"graceSeconds": 0})
     assert shared.wait(task_id)["signal"] == "SIGKILL"
@@ -334,7 +342,7 @@ def test_the_end_is_told_as_it_was(shared: Daemon, box: Box, shell: str, code: i
 def test_stop_ends_what_was_started_and_only_that(shared: Daemon, box: Box):
     own = box.processes()
     task_id = beside(shared, "setsid sleep 605 & (setsid sh -c 'trap \"\" TERM; while :; do sleep 1; done' &); echo ready; sleep 606", {"pid": box.pid})
-    wait_output(shared, task_id, b"ready")
+    shared.wait_output(task_id, b"ready")
     wait_for(lambda: len(box.processes()) > len(own), "one of them has become a child of the target's first process")
     shared.post(f"/v1/tasks/{task_id}/stop", {"graceSeconds": 0.3})
     task = shared.wait(task_id)
@@ -360,9 +368,9 @@ def test_it_is_not_over_while_an_orphan_lives(make_daemon: Any, box: Box, cgroup
 
 def test_a_signal_reaches_the_command_alone(shared: Daemon, box: Box):
     task_id = beside(shared, "trap 'echo usr1' USR1; echo ready; while :; do sleep 0.02; done", {"pid": box.pid})
-    wait_output(shared, task_id, b"ready")
+    shared.wait_output(task_id, b"ready")
     shared.post(f"/v1/tasks/{task_id}/signal", {"signal": "SIGUSR1"})
-    wait_output(shared, task_id, b"usr1")
+    shared.wait_output(task_id, b"usr1")
     shared.post(f"/v1/tasks/{task_id}/signal", {"signal": "SIGKILL"})
     task = shared.wait(task_id)
     assert (task["outcome"], task["signal"]) == ("failed", "SIGKILL")
@@ -370,7 +378,7 @@ def test_a_signal_reaches_the_command_alone(shared: Daemon, box: Box):
 
 def test_pause_and_resume(shared: Daemon, box: Box):
     task_id = beside(shared, "while :; do echo x; sleep 0.02; done", {"pid": box.pid})
-    wait_output(shared, task_id, b"x")
+    shared.wait_output(task_id, b"x")
     shared.wait_state(task_id, "running")
     shared.post(f"/v1/tasks/{task_id}/pause").raise_for_status()
     shared.wait_state(task_id, "paused")
@@ -383,7 +391,7 @@ def test_pause_and_resume(shared: Daemon, box: Box):
 
 def test_it_ends_with_the_target(shared: Daemon, box: Box):
     task_id = beside(shared, "echo ready; sleep 607", {"pid": box.pid})
-    wait_output(shared, task_id, b"ready")
+    shared.wait_output(task_id, b"ready")
     os.kill(box.pid, signal.SIGKILL)
     task = shared.wait(task_id)
     assert (task["outcome"], task["signal"]) == ("failed", "SIGKILL")
@@ -394,7 +402,7 @@ def test_after_the_death_of_the_runner_nothing_is_left(make_daemon: Any, box: Bo
     daemon = make_daemon(sidecars=True, cgroups=cgroups).start()
     own = {each.pid for each in box.processes()}
     task_id = beside(daemon, "(setsid sleep 608 &); echo ready; sleep 609", {"pid": box.pid})
-    wait_output(daemon, task_id, b"ready")
+    daemon.wait_output(task_id, b"ready")
     os.kill(daemon.runner_pid(task_id), signal.SIGKILL)
     assert daemon.wait(task_id)["outcome"] == "lost"
     assert daemon.alive(task_id) == []
@@ -405,10 +413,9 @@ def test_after_the_death_of_the_runner_nothing_is_left(make_daemon: Any, box: Bo
 
 
 def refusal(daemon: Daemon, parameters: dict[str, Any], **more: Any) -> dict[str, str]:
-    body = {"actions": [{"machine": "process", "parameters": {"shell": "true", **parameters}}], **more}
-    response = daemon.post("/v1/tasks", body)
-    assert response.status_code == 400, response.text
-    return {each["field"].removeprefix("actions.0.parameters."): each["message"] for each in response.json()["errors"]}
+    action = {"machine": "process", "parameters": {"shell": "true", **parameters}}
+    errors = daemon.refusal(actions=[action], **more)
+    return {field.removeprefix("actions.0.parameters."): message for field, message in errors.items()}
 
 
 def test_a_server_that_has_not_been_told_to_refuses(daemon: Daemon):
@@ -471,7 +478,7 @@ def test_it_runs_beside_a_real_container(make_daemon: Any, podman_server: Any):
         assert lines[-2:] == [os.readlink(f"/proc/{pid}/ns/pid"), "player"]
         assert podman_server.command("exec", name, "ls", "/tmp") == ""
         orphan = beside(daemon, "(setsid sleep 700 &); echo ready; sleep 701", {"container": name})
-        wait_output(daemon, orphan, b"ready")
+        daemon.wait_output(orphan, b"ready")
         daemon.post(f"/v1/tasks/{orphan}/stop")
         assert daemon.wait(orphan)["outcome"] == "cancelled"
         assert daemon.alive(orphan) == []

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from attempts import HandClock
 from conftest import ROOT
 
 from task_runner.environment.base import Sighting
@@ -19,7 +20,7 @@ from task_runner.lib.clock import SystemClock, stamp
 from task_runner.lib.succession import Now, add, inherit, under_way
 from task_runner.lib.taskdir import AttemptDirectory
 from task_runner.model.state import Outcome, State
-from task_runner.model.status import ActionStatus, Heartbeat, Identity, Receipt, Status, Usage
+from task_runner.model.status import ActionStatus, ContainerNote, Heartbeat, Identity, Receipt, Status, Usage
 from task_runner.service.classify import Orphaned, Vanished, classify
 from task_runner.service.leftovers import may_have_left
 from task_runner.service.succession import AGAIN, DEATHS, SETTLED, Succession
@@ -124,17 +125,6 @@ def test_what_lives_on_is_not_lost():
     assert isinstance(classify(ID, 1, State.RUNNING, replace(dead, status=process_task)), Vanished)
 
 
-class HandClock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def time(self) -> float:
-        return START + self.now
-
-    def monotonic(self) -> float:
-        return self.now
-
-
 def task() -> Task:
     record = Record(state=State.RUNNING, created_at=stamp(START))
     return Task(id=ID, seq=1, spec_json='{"actions": []}', name=None, tags={}, record=record)
@@ -150,7 +140,7 @@ class Launches(MemoryEnvironment):
 
 
 def test_a_launch_that_nothing_comes_of_is_repeated_for_as_long_as_it_takes():
-    clock, environment = HandClock(), Launches(HandClock())
+    clock, environment = HandClock(START), Launches(HandClock(START))
     succession, mine = Succession(environment, clock, lambda _task: None), task()
     mine.delivered = True
     for _ in range(200):
@@ -162,7 +152,7 @@ def test_a_launch_that_nothing_comes_of_is_repeated_for_as_long_as_it_takes():
 
 
 def test_a_secret_that_is_gone_is_waited_for():
-    clock, environment, known = HandClock(), Launches(HandClock()), list[str]()
+    clock, environment, known = HandClock(START), Launches(HandClock(START)), list[str]()
 
     def grant(_task: Task) -> None:
         if not known:
@@ -178,7 +168,7 @@ def test_a_secret_that_is_gone_is_waited_for():
 
 
 def test_runners_that_die_one_after_the_other_are_not_followed_for_ever():
-    clock, environment = HandClock(), Launches(HandClock())
+    clock, environment = HandClock(START), Launches(HandClock(START))
     succession, mine = Succession(environment, clock, lambda _task: None), task()
     for number in range(DEATHS):
         assert succession.follow(mine, runner(number))
@@ -194,6 +184,14 @@ def test_engines_are_asked_for_leftovers_only_where_there_may_be_some():
     assert not may_have_left(record)
     assert may_have_left(replace(record, status=None))
     assert may_have_left(replace(record, outcome=Outcome.LOST))
+    made = ContainerNote(engine="podman", name="c", image="i")
+
+    def with_container(note: ContainerNote, code: int | None) -> Record:
+        return replace(record, status=replace(ended, actions=[replace(RUNS, container=note, exit_code=code)]))
+
+    assert not may_have_left(with_container(made, None))  # there was no image
+    assert not may_have_left(with_container(replace(made, image_id="x"), 1))
+    assert may_have_left(with_container(replace(made, image_id="x"), None))  # the engine may be making it still
 
 
 # -- the lock

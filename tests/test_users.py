@@ -109,9 +109,7 @@ def run(daemon: Daemon, script: str, **more: Any) -> tuple[dict[str, Any], list[
 
 
 def refusal(daemon: Daemon, **body: Any) -> dict[str, str]:
-    response = daemon.post("/v1/tasks", {"command": ["true"], **body})
-    assert response.status_code == 400, response.text
-    return {each["field"]: each["message"] for each in response.json()["errors"]}
+    return daemon.refusal(**{"command": ["true"], **body})
 
 
 # -- what the command is
@@ -225,6 +223,16 @@ def test_a_policy_that_cannot_be_is_told_at_start(house: House, setting: dict[st
     daemon.start(wait=False)
     assert daemon.wait_dead() != 0
     assert words in daemon.log.read_text()
+
+
+def test_a_daemon_that_is_not_root_may_be_named_whatever_its_groups_are(house: House):
+    daemon = house.daemon("groups", cgroups="off")
+    daemon.state_dir.mkdir()
+    os.chown(daemon.state_dir, 4001, 4001)
+    readable = ("--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search")  # the Python that runs the tests
+    daemon.start(prefix=(*house.prefix, "setpriv", "--reuid=4001", "--regid=4001", "--groups=4202", *readable))
+    for user in ("builder", "4001"):
+        assert run(daemon, "id -u; id -G", user=user)[1] == ["4001", "4001 4202"]
 
 
 def test_a_daemon_that_is_not_root_runs_tasks_as_itself_alone(house: House):

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from task_runner import __version__
 from task_runner.cli.check import Result
 from task_runner.client import ApiError, Client, ConnectionFailed, Node
-from task_runner.client.records import Means, Template
+from task_runner.client.records import Engine, Means, Template
 from task_runner.errors import TaskRunnerError
 
 UNIT = "task-runner.service"
@@ -52,6 +52,8 @@ def node_results(node: Node) -> Iterator[Result]:
     if node["draining"]:
         yield Result("drained", "warn", "no task is started", "`task-runner undrain`")
     yield from limit_results(node.get("limits", []))
+    if "engines" in node:
+        yield from engine_results(node["engines"])
 
 
 def limit_results(means: Sequence[Means]) -> Iterator[Result]:
@@ -62,6 +64,18 @@ def limit_results(means: Sequence[Means]) -> Iterator[Result]:
             yield Result(f"limit {each['limit']}", "info", f"not enforced{note}")
         else:
             yield Result(f"limit {each['limit']}", "ok", f"by {each['by']}{note}")
+
+
+def engine_results(engines: Sequence[Engine]) -> Iterator[Result]:
+    """Which container engines there are, and what helps where one cannot be used."""
+    if not engines:
+        yield Result("engines", "info", "there are none, so no containers can be run")
+    for each in engines:
+        if each["problem"] is not None:
+            found, _, remedy = each["problem"].partition(": ")
+            yield Result(f"engine {each['name']}", "warn", found, remedy or "see doc/howto-containers.md")
+        else:
+            yield Result(f"engine {each['name']}", "ok", f"version {each['version'] or 'not known'}")
 
 
 def template_results(templates: Sequence[Template]) -> Iterator[Result]:

@@ -151,7 +151,7 @@ def show(session: Session, task_id: str, as_json: bool) -> None:
         emit(task)
         return
     for name, value in details(task, now()):
-        click.echo(f"{name:<13}{value}")
+        click.echo(f"{name:<12} {value}")
 
 
 @click.command()
@@ -167,7 +167,7 @@ def attempt(session: Session, task_id: str, number: int, as_json: bool) -> None:
         emit(found)
         return
     for name, value in attempt_details(found, now()):
-        click.echo(f"{name:<13}{value}")
+        click.echo(f"{name:<12} {value}")
 
 
 @click.command()

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from task_runner.lib.clock import stamp
-from task_runner.lib.signals import HANDLED
+from task_runner.lib.helper import leave_runner
 from task_runner.model.terms import LEAST_MASKED
 
 #: a line of a secret of several lines is a secret itself if it is not shorter
@@ -206,7 +206,9 @@ def start(channels: Sequence[Channel], secrets: Sequence[bytes], *, stamped: boo
 
 def _become(channels: Sequence[Channel], secrets: Sequence[bytes], stamped: bool) -> NoReturn:
     try:
-        _leave_runner(channels)
+        # if it has been stopped with the task and the runner dies, it goes on to its end
+        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGCONT, 0, 0, 0)
+        leave_runner({fd for each in channels for fd in (each.source, each.target)})
         pass_on(channels, secrets, stamped=stamped)
     except BaseException:
         import traceback
@@ -215,30 +217,3 @@ def _become(channels: Sequence[Channel], secrets: Sequence[bytes], stamped: bool
         sys.stderr.flush()
         os._exit(1)
     os._exit(0)
-
-
-def _leave_runner(channels: Sequence[Channel]) -> None:
-    """Give up all that the child has of the runner: its session, signals, and above all its lock.
-
-    Signals that are meant for the task, or for a terminal's foreground, must not end it before the commands it reads
-    from. If it has been stopped with the task and the runner dies, SIGCONT lets it come to its end.
-    """
-    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGCONT, 0, 0, 0)
-    os.setsid()
-    signal.set_wakeup_fd(-1)
-    for number in (*HANDLED, signal.SIGPIPE, signal.SIGXFSZ):
-        signal.signal(number, signal.SIG_IGN)
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_SETMASK, [])
-    null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-    os.dup2(null, 0)
-    os.dup2(null, 1)
-    _close_all_but({fd for each in channels for fd in (each.source, each.target)})
-
-
-def _close_all_but(kept: set[int]) -> None:
-    low = 3
-    for fd in sorted(kept):
-        os.closerange(low, fd)
-        low = fd + 1
-    os.closerange(low, os.sysconf("SC_OPEN_MAX"))

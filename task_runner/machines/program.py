@@ -13,14 +13,14 @@ from task_runner.machines import target
 _SCRIPTS, _FIRST_LINE = 4, 256
 
 
-def opened(argv: list[str], path: str) -> tuple[int, list[str]]:
+def opened(argv: list[str], path: str, proc: int) -> tuple[int, list[str]]:
     """The program, as a descriptor, and its arguments. A script is what its first line says: the kernel would look for
-    the interpreter by name. Raises StartFailed, OSError."""
+    the interpreter by name. ``proc``: a descriptor of this machine's /proc. Raises StartFailed, OSError."""
     name = _find(argv[0], path)
     words = argv
     for _ in range(_SCRIPTS):
         found = target.open_path(name)
-        if (line := _script(name)) is None:
+        if (line := _script(name, proc)) is None:
             return found, words
         os.close(found)
         interpreter = line.split(None, 1)
@@ -45,10 +45,10 @@ def _find(program: str, path: str) -> str:
     raise StartFailed(f"{program}: no such program in {path}")
 
 
-def _script(name: str) -> str | None:
+def _script(name: str, proc: int) -> str | None:
     """What follows #! in the first line; None for what has none, or cannot be read."""
     try:
-        fd = target.open_path(name, flags=os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+        fd = target.open_regular(name, proc=proc)
     except OSError:
         return None
     try:

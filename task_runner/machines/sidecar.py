@@ -53,6 +53,8 @@ class Beside:
     mounted: bool
     env: dict[str, str]
     directory: str
+    #: a descriptor of this machine's /proc
+    proc: int
     #: the directory made in the target; none: there is none
     copy: str | None = None
 
@@ -81,7 +83,7 @@ class Beside:
     def execute(self, argv: list[str]) -> NoReturn:
         if not self.mounted:
             process.execute(argv, self.env)
-        found, words = program.opened(argv, self.env.get("PATH", os.defpath))
+        found, words = program.opened(argv, self.env.get("PATH", os.defpath), self.proc)
         os.execve(found, words, self.env)
 
     def close(self) -> None:
@@ -148,6 +150,7 @@ def find(wanted: ProcessParameters, context: Context) -> Beside:
         user=user,
         mounted=mounted,
         env=_environment(wanted, context, found, user),
+        proc=os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC),
         directory=os.path.join("" if mounted else context.work, wanted.working_directory or "") or ".",
     )
     if mounted and (context.secret_files is not None or not carry.is_empty(context.work)):

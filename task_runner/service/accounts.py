@@ -89,9 +89,9 @@ class Accounts:
             raise InvalidRequest.at("group", str(error)) from None
 
     def _user_of(self, spec: Spec, token: str) -> _User:
-        anyway = _user(self._default if self._default is not None else str(os.geteuid()))
+        anyway = self._usable(_user(self._default if self._default is not None else str(os.geteuid())))
         if spec.user is None:
-            return self._usable(anyway)
+            return anyway
         user = self._usable(_user(spec.user))
         if user.account.uid == 0 and not self._allow_root:
             raise _Unusable("the server lets no task name root (allow_root)")

@@ -12,6 +12,7 @@ from task_runner.environment.base import Environment
 from task_runner.lib import backoff
 from task_runner.model.machines import CONTAINER
 from task_runner.model.state import Outcome
+from task_runner.model.status import ActionStatus
 from task_runner.service.book import Book
 from task_runner.service.task import Record, Task
 
@@ -55,4 +56,13 @@ def may_have_left(record: Record) -> bool:
     """Whether a container of an attempt that is over may still be there. Pure."""
     if record.outcome is Outcome.LOST or record.status is None:
         return True
-    return any(each.container is not None and each.container.left for each in record.status.actions)
+    return any(map(_may_have_left, record.status.actions))
+
+
+def _may_have_left(action: ActionStatus) -> bool:
+    """Also where the engine had the image, and the container did not start: it may come to what it was asked for when
+    nobody waits for it any more."""
+    container = action.container
+    return container is not None and (
+        container.left or (container.image_id is not None and action.exit_code is None and action.signal is None)
+    )

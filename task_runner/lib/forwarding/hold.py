@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from typing import NoReturn
 
 from task_runner.lib.forwarding.order import Order, Origin
-from task_runner.lib.signals import HANDLED
+from task_runner.lib.helper import leave_runner
 from task_runner.lib.taskdir import AttemptDirectory
 from task_runner.model.spec import OutputMode, Spec
 
@@ -119,7 +119,7 @@ def _start(order: Order, source: int) -> None:
 def _become(order: Order, source: int) -> NoReturn:
     try:
         if os.fork() == 0:
-            _leave_runner(source)
+            leave_runner([source])
             _forward(order, source)
     except BaseException:
         import traceback
@@ -128,20 +128,6 @@ def _become(order: Order, source: int) -> NoReturn:
         sys.stderr.flush()
         os._exit(1)
     os._exit(0)
-
-
-def _leave_runner(source: int) -> None:
-    """Give up all that the child has of the runner: its session, signals, and above all its lock."""
-    os.setsid()
-    for number in (*HANDLED, signal.SIGPIPE, signal.SIGXFSZ):
-        signal.signal(number, signal.SIG_IGN)
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_SETMASK, [])
-    null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-    os.dup2(null, 0)
-    os.dup2(null, 1)
-    os.closerange(3, source)
-    os.closerange(source + 1, os.sysconf("SC_OPEN_MAX"))
 
 
 def _forward(order: Order, source: int) -> None:

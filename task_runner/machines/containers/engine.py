@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from task_runner.engines.base import Engine
 from task_runner.engines.find import open_engine
 from task_runner.errors import EngineFailed
+from task_runner.machines.base import Context, Run
 
 T = TypeVar("T")
 
 #: seconds that an engine may be away before what it is asked for counts as failed
 PATIENCE = 60.0
 _AGAIN = 0.25
+
+
+def among_engines(run: Run) -> Run:
+    """Have a machine run in the daemon's own environment, taken note of now: it says where engines are, and a task's
+    does not."""
+    environment = dict(os.environ)
+
+    def run_there(parameters: Any, context: Context) -> int:
+        os.environ.clear()
+        os.environ.update(environment)
+        return run(parameters, context)
+
+    return run_there
 
 
 class Asker:

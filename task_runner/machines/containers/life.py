@@ -56,18 +56,18 @@ class Life:
         self._note = ContainerNote(engine=wanted.engine or "", name=self._order.name, image=wanted.image)
         self._id: str | None = None
         self._watch = CgroupWatch.of(None)
+        #: it may still be there: the engine did not remove it
+        self.left = False
 
     def run(self) -> int:
         """Raises Cut where a signal ended it before it was started."""
-        last = self._keep.entry.last
-        if last is None:
-            last = self._live()
+        known = self._keep.entry.last
+        last = known or self._live()
+        if known is None:
             self._keep.write(last=last)
-        elif (found := self._find()) is not None:
-            self._id = found
         self._context.reach("container.ended")
         say(self._context.say, last)
-        self._remove()
+        self._remove(search=known is not None)
         self._context.reach("container.removed")
         return _exit_code(last)
 
@@ -237,15 +237,16 @@ class Life:
 
     # -- the end
 
-    def _remove(self) -> None:
-        if self._id is None:
-            return
-        container = self._id
+    def _remove(self, *, search: bool = False) -> None:
+        """``search``: an earlier process has made it, and may have removed it."""
         self._asker.check = lambda: None  # it is to be put away, whatever is to end
         try:
-            self._asker.ask(lambda engine: engine.remove(container))
+            if search:
+                self._id = self._find()
+            if (container := self._id) is not None:
+                self._asker.ask(lambda engine: engine.remove(container))
         except EngineFailed:
-            pass  # what is left is found by its labels, when the engine is back
+            self.left = True
 
     def _tell(self, **changes: Any) -> None:
         self._note = replace(self._note, **changes)

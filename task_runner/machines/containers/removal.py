@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from typing import Any
 
 from task_runner.machines.base import Context, Run
+from task_runner.machines.containers.engine import among_engines
 
 #: seconds after which an engine that does not answer has failed
 PATIENCE = 20
 
 
 def load(_parameters: Any, _context: Context) -> Run:
-    """Take note of the daemon's own environment: it says where engines are, and a task's does not."""
-    environment = dict(os.environ)
-
-    def run(parameters: Any, context: Context) -> int:
-        os.environ.clear()
-        os.environ.update(environment)
-        return _run(parameters, context)
-
-    return run
+    """The machine, which wants the daemon's own environment."""
+    return among_engines(_run)
 
 
 def _run(parameters: Any, context: Context) -> int:

@@ -18,7 +18,7 @@ from typing import Any
 from task_runner.errors import Damaged, EngineFailed
 from task_runner.machines import say
 from task_runner.machines.base import Context, Run
-from task_runner.machines.containers.engine import Asker
+from task_runner.machines.containers.engine import Asker, among_engines
 from task_runner.machines.containers.gate import WAKE, Cut, Gate, Phase
 from task_runner.machines.containers.keep import Keep
 from task_runner.machines.containers.life import FAILED, Life
@@ -33,15 +33,8 @@ _HARMLESS = frozenset({_PAUSE, _RESUME, signal.SIGCHLD, signal.SIGURG, signal.SI
 
 
 def load(_parameters: Any, _context: Context) -> Run:
-    """Take note of the daemon's own environment: it says where engines are, and a task's does not."""
-    environment = dict(os.environ)
-
-    def run(parameters: Any, context: Context) -> int:
-        os.environ.clear()
-        os.environ.update(environment)
-        return _run(parameters, context)
-
-    return run
+    """The machine, which wants the daemon's own environment."""
+    return among_engines(_run)
 
 
 def _run(parameters: Any, context: Context) -> int:
@@ -77,6 +70,8 @@ class _Program:
                 self._pending = [number for number in self._pending if not self._pass_on(number)]
         if self._cut is not None:
             _die(self._cut)
+        if self._life.left:
+            _die(say.KILL)  # the runner has what is left removed by force, and notes what is left then
         return self._code
 
     def _live(self) -> None:
