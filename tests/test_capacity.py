@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from task_runner.errors import InvalidRequest, Refused
+from task_runner.errors import Refused
 from task_runner.model.spec import Action, Spec
 from task_runner.model.terms import Resources
 from task_runner.service import settings

@@ -99,7 +99,7 @@ class Accounts:
         if user.account != anyway.account and not any(_covers(entry, user) for entry in entries):
             raise _Unusable(
                 f"the server does not let tasks of the token {token!r} run as {spec.user!r}; it allows (task_users): "
-                f"{', '.join(entries) or 'nobody'}"
+                f"{', '.join(entries) or 'none'}"
             )
         return user
 
