@@ -155,14 +155,13 @@ def _new_cgroup(name: str) -> Path:
 def install(program: Path) -> None:
     """What an installation holds, in a form that every user may read wherever this checkout lies."""
     library = program / "lib"
-    ignore = shutil.ignore_patterns("__pycache__")
-    shutil.copytree(ROOT / "task_runner", library / "task_runner", ignore=ignore)
+    shutil.copytree(ROOT / "task_runner", library / "task_runner")  # with what is compiled: it can write nothing there
     for name in _requirements(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]):
         distribution = metadata.distribution(name)
         for top in {path.parts[0] for path in distribution.files or [] if path.parts[0] != ".."}:
             source = Path(str(distribution.locate_file(top)))
             if source.is_dir():
-                shutil.copytree(source, library / top, ignore=ignore, dirs_exist_ok=True)
+                shutil.copytree(source, library / top, dirs_exist_ok=True)
             elif source.exists():
                 shutil.copy(source, library / top)
     (program / "bin").mkdir()

@@ -24,10 +24,6 @@ def main() -> None:
     task_id = call("POST", "/v1/tasks", {"command": ["sh", "-c", SCRIPT], "limits": LIMITS})["taskId"]
     wait(lambda: call("GET", f"/v1/tasks/{task_id}")["state"] == "running", "the task runs")
     look("started", task_id)
-    main_pid = systemctl("show", "--property=MainPID", "--value", "task-runner")
-    subprocess.run(["kill", "-KILL", main_pid], check=True)
-    wait(lambda: systemctl("show", "--property=MainPID", "--value", "task-runner") not in ("0", main_pid), "another")
-    look("killed", task_id)
     systemctl("stop", "task-runner")
     tell("stopped", subtree=(UNIT / "cgroup.subtree_control").read_text().split())
     systemctl("start", "task-runner")
