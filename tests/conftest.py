@@ -420,5 +420,5 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--crash-cycles", type=int, default=50, help="how often the crash suite kills something")
+    parser.addoption("--crash-cycles", type=int, default=30, help="how often the crash suite kills something")
     parser.addoption("--crash-seed", type=int, default=1, help="what the crash suite kills, and when")
