@@ -16,6 +16,7 @@ import pytest
 from conftest import ROOT, Daemon, is_frozen, wait_for
 
 from task_runner.cli import check_daemon
+from task_runner.kernel import cgroupfiles
 from task_runner.kernel.cgroupmounts import Mount, locate, parse_mounts, parse_own
 from task_runner.lib import cgroups, group, process
 from task_runner.lib.cgroups import Places
@@ -99,6 +100,11 @@ HYBRID = """\
 40 31 0:37 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,name=systemd
 41 31 0:38 / /sys/fs/cgroup/uni\\040fied rw - cgroup2 cgroup2 rw
 42 31 0:39 / /home rw - ext4 /dev/sda1 rw"""
+
+
+def test_all_of_a_long_file_of_the_kernel_is_read():
+    """It gives such a file a page at a time."""
+    assert cgroupfiles.read("/proc/self/mountinfo") == Path("/proc/self/mountinfo").read_text()
 
 
 def test_hierarchies_are_found_where_they_are_mounted():

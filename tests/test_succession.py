@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 import os
 import subprocess
 import sys
@@ -12,6 +14,7 @@ import pytest
 from attempts import HandClock
 from conftest import ROOT
 
+from task_runner.engines import sweep
 from task_runner.environment.base import Sighting
 from task_runner.environment.memory import MemoryEnvironment
 from task_runner.errors import NotFound
@@ -192,6 +195,13 @@ def test_engines_are_asked_for_leftovers_only_where_there_may_be_some():
     assert not may_have_left(with_container(made, None))  # there was no image
     assert not may_have_left(with_container(replace(made, image_id="x"), 1))
     assert may_have_left(with_container(replace(made, image_id="x"), None))  # the engine may be making it still
+
+
+def test_an_engine_that_is_not_up_yet_is_asked_again(monkeypatch, capsys):
+    monkeypatch.setattr(sweep, "available", lambda _sockets: [])
+    monkeypatch.setattr("sys.stdin", io.StringIO('{"daemon": "d", "engines": {}}\n'))
+    sweep.main()
+    assert json.loads(capsys.readouterr().out)["errors"] == ["no engine answers in the usual places"]
 
 
 # -- the lock
