@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO, NoReturn
 
 from task_runner.errors import TaskRunnerError
-from task_runner.lib import failpoint, lock, pages, signals
+from task_runner.lib import failpoint, lock, signals
 from task_runner.lib.equipment import Options
 from task_runner.lib.request import encode_request
 from task_runner.lib.runner import TaskRunner
@@ -65,7 +65,6 @@ def main(argv: list[str]) -> NoReturn:
     signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     gc.collect()
     gc.disable()
-    pages.fill_gaps()
     gc.freeze()
     with open(0, "rb", buffering=1 << 18, closefd=False) as requests:
         _serve(requests, daemon, held)
@@ -207,11 +206,7 @@ class _Rehearsal:
 
 
 def _prepare(rehearsal: _Rehearsal) -> None:
-    """Make runners small and fast (lib/pages.py)."""
-    rehearsal.run()
-    used = pages.code_of(rehearsal.run)
-    pages.fill_gaps()
-    pages.bring_together(used)
+    """Make runners small and fast."""
     for _ in range(REHEARSALS):
         rehearsal.run()
     rehearsal.close()
