@@ -587,7 +587,7 @@ def test_a_name_cannot_steer_the_terminal(shared: Daemon, tmp_path: Path):
 
 
 def test_the_page_about_files_says_what_is_so(shared: Daemon, tmp_path: Path):
-    page = (ROOT / "doc/howto-files.md").read_text()
+    page = (ROOT / "doc/howto/files.md").read_text()
     commands = "".join(re.findall(r"^```sh\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)).replace("/tmp", str(tmp_path))
     function = f'task-runner() {{ {shlex.quote(sys.executable)} -m task_runner "$@"; }}\n'
     done = subprocess.run(

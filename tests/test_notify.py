@@ -660,7 +660,7 @@ def test_a_host_that_is_no_longer_allowed_is_not_told(tmp_path, receiver):
 
 
 def test_the_signature_is_what_the_documented_check_expects(tmp_path, receiver):
-    page = (ROOT / "doc/howto-notifications.md").read_text()
+    page = (ROOT / "doc/howto/notifications.md").read_text()
     blocks = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
     documented: dict[str, Any] = {}
     exec(next(block for block in blocks if "def genuine" in block), documented)

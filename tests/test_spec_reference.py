@@ -281,7 +281,7 @@ def test_every_field_has_an_example():
             _used(BatchRequest, body, seen)
         else:
             _used(Spec, expand(body), seen)
-    shown_elsewhere = {"Template", "Parameter"}  # doc/howto-templates.md
+    shown_elsewhere = {"Template", "Parameter"}  # doc/howto/templates.md
     for cls in reference.RECORDS:
         if cls.__name__ not in shown_elsewhere:
             assert {field.name for field in dataclasses.fields(cls)} == {name for of, name in seen if of is cls}, cls

@@ -73,7 +73,7 @@ def engine_results(engines: Sequence[Engine]) -> Iterator[Result]:
     for each in engines:
         if each["problem"] is not None:
             found, _, remedy = each["problem"].partition(": ")
-            yield Result(f"engine {each['name']}", "warn", found, remedy or "see doc/howto-containers.md")
+            yield Result(f"engine {each['name']}", "warn", found, remedy or "see doc/howto/containers.md")
         else:
             yield Result(f"engine {each['name']}", "ok", f"version {each['version'] or 'not known'}")
 

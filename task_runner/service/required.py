@@ -10,7 +10,7 @@ from task_runner.model.spec import Spec
 from task_runner.model.walls import Means
 
 _REMEDY = (
-    "Leave out limits.required to have it run all the same; doc/howto-limits.md says what the server needs for it"
+    "Leave out limits.required to have it run all the same; doc/howto/limits.md says what the server needs for it"
 )
 
 

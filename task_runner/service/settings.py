@@ -104,7 +104,7 @@ class Settings(BaseSettings):
     templates_dir: str | None = Field(
         None,
         description="Directory with templates, `NAME.json` or `NAME.toml`; "
-        "see [howto-templates.md](howto-templates.md).",
+        "see [howto/templates.md](howto/templates.md).",
     )
     keep_events_count: int = Field(1_000_000, ge=0, description="At most so many events are kept.")
     idempotency_seconds: float = Field(86_400.0, gt=0, description="How long an idempotency key is remembered.")
@@ -116,7 +116,7 @@ class Settings(BaseSettings):
         "and `file:` URLs of the `download` machine.",
     )
     secrets_dir: str | None = Field(
-        None, description="Directory with a file for each secret; see [howto-secrets.md](howto-secrets.md)."
+        None, description="Directory with a file for each secret; see [howto/secrets.md](howto/secrets.md)."
     )
     notify_allow: list[str] | None = Field(
         None,
