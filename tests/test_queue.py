@@ -423,16 +423,16 @@ def test_a_task_accepted_earlier_may_wait_for_one_accepted_in_the_same_moment():
 def test_a_long_chain_falls_at_once_without_recursion(slow):
     made = World(slow=slow)
     made.add("0")
-    for n in range(1, 10_000):
+    for n in range(1, 3_000):
         made.queue.add(made.make(str(n), after=after(str(n - 1))))
     made.queue.fill()
     made.end("0", Outcome.TIMED_OUT)
     # before the service has ended any of them all have been told to it, in their order: one commit can take them
-    assert len(made.cancelled) == 9999
+    assert len(made.cancelled) == 2999
     made.serve()
-    assert made.order_of_endings == [str(n) for n in range(10_000)]
+    assert made.order_of_endings == [str(n) for n in range(3_000)]
     assert made.cancelled["1"] == "task 0, which it waits for, ended timed_out"
-    assert made.cancelled["9999"] == "task 9998, which it waits for, ended cancelled"
+    assert made.cancelled["2999"] == "task 2998, which it waits for, ended cancelled"
     assert len(made.queue) == 0
 
 
@@ -826,7 +826,7 @@ class History(World):
         self.serve()
 
 
-@settings(max_examples=700, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(operations, st.booleans())
 def test_whatever_happens_no_rule_is_broken_and_nothing_waits_for_ever(happened, slow):
     made = History(Limits(max_running=4, max_starting=3), slow=slow)

@@ -183,7 +183,7 @@ def made(drawn) -> list[Want]:
     ]
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(wants_strategy, free_strategy, st.integers(-1, 12))
 def test_lines_change_nothing_in_the_decision(drawn, free, launches):
     """Rule 5 is an economy: going through all in their order decides the same."""
@@ -196,7 +196,7 @@ def test_lines_change_nothing_in_the_decision(drawn, free, launches):
     assert schedule(lines_of(made(drawn)), there).starts == plan.starts
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(wants_strategy, free_strategy, st.integers(-1, 12))
 def test_limits_hold_and_the_first_that_waits_loses_nothing(drawn, free, launches):
     wants = sorted(made(drawn), key=lambda each: each.key)

@@ -164,6 +164,7 @@ def install(program: Path) -> None:
                 shutil.copytree(source, library / top, dirs_exist_ok=True)
             elif source.exists():
                 shutil.copy(source, library / top)
+    subprocess.run([sys.executable, "-m", "compileall", "-q", library / "task_runner"], check=True)
     (program / "bin").mkdir()
     start = program / "bin/task-runner"
     python = f"{sys.base_prefix}/bin/python3"

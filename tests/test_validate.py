@@ -620,19 +620,19 @@ def check(raw: bytes) -> None:
     assert parse_spec(parse_json(told.encode())) == spec
 
 
-@settings(max_examples=400, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=200, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(st.binary(max_size=200))
 def test_any_bytes(raw: bytes):
     check(raw)
 
 
-@settings(max_examples=500, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=200, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(_body)
 def test_any_json(body: Any):
     check(json.dumps(body).encode())
 
 
-@settings(max_examples=400, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=200, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(_body, st.data())
 def test_json_with_a_fault(body: Any, data: st.DataObject):
     raw = bytearray(json.dumps(body, ensure_ascii=False).encode())

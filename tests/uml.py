@@ -27,7 +27,7 @@ def boot(init: Path, **variables: str | Path) -> str:
         text=True, errors="replace", start_new_session=True,
     ) as machine:  # fmt: skip
         try:
-            return machine.communicate(timeout=3 * PATIENCE)[0]
+            return machine.communicate(timeout=4 * PATIENCE)[0]
         finally:
             if machine.poll() is None:
                 os.killpg(machine.pid, signal.SIGKILL)

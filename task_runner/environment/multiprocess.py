@@ -230,8 +230,11 @@ class MultiprocessEnvironment:
                 write_control(self._directory(task_id, attempt).stop, order)
             except OSError as error:
                 log.warning("task %s: stop.json: %s; stopping as the spec says", task_id, error.strerror)
-        # a runner that somebody has stopped (SIGSTOP) must go on to be able to stop its task
-        return self._send(task_id, attempt, signals.STOP) and self._send(task_id, attempt, SIGCONT)
+        if not self._send(task_id, attempt, signals.STOP):
+            return False
+        # a runner that somebody has stopped (SIGSTOP) must go on to be able to stop its task; another is through by now
+        self._send(task_id, attempt, SIGCONT)
+        return True
 
     def abandon(self, task_id: str, attempt: int) -> bool:
         return self._send(task_id, attempt, SIGKILL)

@@ -79,10 +79,10 @@ def call(method: str, path: str, body: Any = None) -> Any:
 
 
 def wait(condition: Any, what: str) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while not condition():
         if time.monotonic() > deadline:
-            raise SystemExit(f"not within a minute: {what}")
+            raise SystemExit(f"not within two minutes: {what}")
         time.sleep(0.3)
 
 
