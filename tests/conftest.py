@@ -391,6 +391,8 @@ def shared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """`needs("root")`, `needs("bwrap")` …: skip by name what this machine lacks; with CI=true that is an error."""
+    if item.get_closest_marker("long") and not item.config.getoption("--long"):
+        pytest.skip("takes minutes: --long")
     for mark in item.iter_markers("needs"):
         for need in mark.args:
             if not _has(need):
@@ -420,5 +422,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--long", action="store_true", help="run also what takes minutes")
     parser.addoption("--crash-cycles", type=int, default=30, help="how often the crash suite kills something")
     parser.addoption("--crash-seed", type=int, default=1, help="what the crash suite kills, and when")

@@ -1,7 +1,7 @@
 """Limits in the service unit (`Delegate=yes`) under a real systemd, with all of cgroup v2: in User-Mode Linux.
 
 systemd cannot start a service again while tasks run in groups with limits below its own; what the unit does about that
-(`ExecStopPost=`) is shown here.
+(`ExecStopPost=`) is shown here. In that kernel it takes minutes: `make test ARGS=--long` runs it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import uml
 from conftest import ROOT
 from test_systemd import SYSUSERS, UNIT, install
 
-pytestmark = [pytest.mark.needs("linux.uml", "systemctl", "dbus-daemon"), pytest.mark.slow]
+pytestmark = [pytest.mark.needs("linux.uml", "systemctl", "dbus-daemon"), pytest.mark.long]
 
 SCENARIO = """\
 [Unit]
