@@ -33,11 +33,12 @@ ROOT = Path(__file__).parent.parent
 
 def wait_for(condition: Callable[[], Any], what: str = "", patience: float = PATIENCE) -> Any:
     """The first true value of ``condition``. Fails the test when patience ends."""
-    deadline = time.monotonic() + patience
+    deadline, pause = time.monotonic() + patience, 0.01
     while time.monotonic() < deadline:
         if value := condition():
             return value
-        time.sleep(0.01)
+        time.sleep(pause)
+        pause = min(0.05, 1.2 * pause)  # most conditions ask a daemon, and asking costs more than the wait
     pytest.fail(f"not within {patience} s: {what or condition}")
 
 

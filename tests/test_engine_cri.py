@@ -282,9 +282,16 @@ def test_processes_beyond_the_limit_are_refused(engine: CriEngine, tmp_path: Pat
 
 
 def test_it_is_told_that_memory_was_missing(engine: CriEngine) -> None:
-    container = begin(engine, order("tail", "/dev/zero", limits=TaskLimits(memory_mb=8)))
-    seen = engine.wait(container, PATIENCE)
-    assert (seen.state, seen.exit_code, seen.oom_killed) == ("exited", 137, True)
+    told = []
+    for _ in range(5):  # on a busy machine containerd misses one now and then: then it is not known, and never denied
+        container = begin(engine, order("tail", "/dev/zero", limits=TaskLimits(memory_mb=8)))
+        seen = engine.wait(container, PATIENCE)
+        assert (seen.state, seen.exit_code) == ("exited", 137)
+        told.append(seen.oom_killed)
+        if seen.oom_killed:
+            break
+    assert told[-1] is True, told
+    assert False not in told
 
 
 def test_what_the_cri_cannot_limit_is_said(engine: CriEngine) -> None:
