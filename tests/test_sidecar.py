@@ -62,7 +62,7 @@ class Box:
     def close(self) -> None:
         self._process.kill()
         self._process.wait()
-        shutil.rmtree(self.root)
+        shutil.rmtree(self.root, ignore_errors=True)
 
 
 @pytest.fixture

@@ -178,7 +178,7 @@ def bare_stage() -> Iterator[Stage]:
         web.shutdown()
         thread.join()
         web.server_close()
-        shutil.rmtree(base)
+        shutil.rmtree(base, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")

@@ -73,7 +73,7 @@ class House:
     def close(self) -> None:
         for daemon in self._daemons:
             daemon.close()
-        shutil.rmtree(self.path)
+        shutil.rmtree(self.path, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")
