@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Collection
 
+from task_runner.kernel.descriptors import close_all_but
 from task_runner.lib.signals import HANDLED
 
 
@@ -23,8 +24,4 @@ def leave_runner(kept: Collection[int]) -> None:
     null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     os.dup2(null, 0)
     os.dup2(null, 1)
-    low = 3
-    for fd in sorted(kept):
-        os.closerange(low, fd)
-        low = fd + 1
-    os.closerange(low, os.sysconf("SC_OPEN_MAX"))
+    close_all_but(kept)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection
 from typing import NoReturn
 
 from task_runner.errors import StartFailed
+from task_runner.kernel.descriptors import close_all_but
 from task_runner.machines import oom
 
 _libc = ctypes.CDLL(None)
@@ -85,16 +86,12 @@ def leave_runner(runner: int, *, stdin: int | None, stdout: int, stderr: int, ke
     os.dup2(os.open(os.devnull, os.O_RDONLY) if stdin is None else stdin, 0)
     os.dup2(stdout, 1)
     os.dup2(stderr, 2)
-    low = 3
-    for fd in sorted(kept):
-        os.closerange(low, fd)
-        low = fd + 1
-    os.closerange(low, os.sysconf("SC_OPEN_MAX"))
+    close_all_but(kept)
 
 
 def die_with(runner: int) -> None:
     """Be killed when the runner ends. The kernel forgets that when a process changes its user."""
-    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    die_with_parent()
     if os.getppid() != runner:
         os._exit(1)  # it died before that call
 

@@ -115,7 +115,7 @@ class TaskService:
             self.containers.check,
             self.inside.check,
             accounts.check,
-            lambda spec, _token: required.check(spec, self.environment.means()),
+            lambda spec, _token: required.check(spec, self.environment.means),
             Forwarding(settings.forward_allow, settings.forward_ca).check,
             lambda spec, _token: misfits_of(spec, capacity),
         ]
