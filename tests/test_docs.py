@@ -18,7 +18,7 @@ import pytest
 from conftest import PATIENCE, ROOT, Daemon
 
 from task_runner.api import v1
-from task_runner.api.problem import STATUS
+from task_runner.api.surface import STATUS
 from task_runner.model.state import State, diagram
 from task_runner.service import settings
 

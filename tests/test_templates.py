@@ -377,7 +377,7 @@ def test_a_request_that_names_a_template_is_checked(shared: Daemon):
     submit = lambda **body: errors(shared.post("/v1/tasks", body))  # noqa: E731
     assert submit(template="greet", parameters={"who": "x" * 41}).keys() == {"parameters.who"}
     assert submit(template="greet", parameters={"who": "x"}, command=["true"], files=[]).keys() == {"command", "files"}
-    assert "name, tags" in submit(template="greet", parameters={"who": "x"}, actions=[])["actions"]
+    assert "name, alias, tags" in submit(template="greet", parameters={"who": "x"}, actions=[])["actions"]
     assert "did you mean 'greet'?" in submit(template="gret")["template"]
     assert submit(template=7).keys() == {"template"}
     assert submit(template="greet", parameters=[]).keys() == {"parameters"}

@@ -11,13 +11,17 @@ import os
 import socket
 import stat
 
+from task_runner.api.surface import Listener
 from task_runner.errors import UnsafeBind
 from task_runner.service.settings import Settings
 
 
 def check(addresses: list[str], settings: Settings) -> None:
     """Raises UnsafeBind if one of these addresses would let strangers in, or let them listen."""
+    open_to_all = [Listener(address) for name, address in own(settings).items() if _open(name, settings)]
     for address in addresses:
+        if any(listener.hears(server_of(address)) for listener in open_to_all):
+            continue  # somebody has said so
         if address.startswith("unix:") or _is_loopback(address):
             continue
         if settings.auth == "none":
@@ -30,6 +34,23 @@ def check(addresses: list[str], settings: Settings) -> None:
                 f"{address} can be reached from other machines, and tokens would go there in the clear: set "
                 "tls_certificate and tls_key, or plain_http = true where a proxy in front does TLS"
             )
+
+
+def own(settings: Settings) -> dict[str, str]:
+    """The addresses of the dialects that have one of their own."""
+    return {name: settings.dialect_binds[name] for name in settings.dialects if name in settings.dialect_binds}
+
+
+def _open(dialect: str, settings: Settings) -> bool:
+    return dialect == "executor" and settings.executor_auth == "none"
+
+
+def server_of(address: str) -> tuple[str, int | None]:
+    """As an ASGI scope has it."""
+    if address.startswith("unix:"):
+        return address.removeprefix("unix:"), None
+    host, _, port = address.rpartition(":")
+    return host.strip("[]"), int(port) if port.isdigit() else 0
 
 
 def _is_loopback(address: str) -> bool:
@@ -68,6 +89,8 @@ def _address(listener: socket.socket) -> str:
 def url(addresses: list[str], settings: Settings) -> str | None:
     """The address that clients on this machine are best told."""
     scheme = "https" if settings.tls_certificate else "http"
+    listeners = [Listener(address) for address in own(settings).values()]
+    addresses = [each for each in addresses if not any(listener.hears(server_of(each)) for listener in listeners)]
     for address in sorted(addresses, key=lambda each: not _is_loopback(each)):
         if not address.startswith("unix:"):
             host, port = address.rsplit(":", 1)

@@ -11,25 +11,21 @@ import hashlib
 import hmac
 import ipaddress
 import os
-import re
 import secrets
 import socket
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from starlette.datastructures import Headers
-from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from task_runner.api.problem import problem
+from task_runner.api.surface import Refusal, Surface
 from task_runner.errors import Refused, TooLarge
 from task_runner.lib.taskdir import read_control
 
-#: what anybody may ask for
-OPEN_PATHS = frozenset({"/health"})
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
-#: where a body is bytes and not JSON
-_TAKES_BYTES = re.compile(r"/v1/tasks/.+/input", re.DOTALL)
 BYTES = "application/octet-stream"
+FORM = "application/x-www-form-urlencoded"
 
 
 def admin_token(path: str) -> str:
@@ -57,13 +53,31 @@ def _read_token(path: str) -> str:
     return token
 
 
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """Who may enter a surface."""
+
+    #: none: whoever can connect from this machine
+    token: str | None
+    #: also from others
+    anybody: bool = False
+
+    @property
+    def name(self) -> str:
+        """Of the token that lets in, for the rules that go by it (`task_users`)."""
+        return "none" if self.token is None else "admin"
+
+
 class Gate:
-    """ASGI middleware. ``token`` None: whoever can connect is let in (loopback and Unix sockets alone)."""
+    """ASGI middleware, around one surface."""
 
     def __init__(
-        self, app: ASGIApp, *, token: str | None, allowed_hosts: Iterable[str], max_body_bytes: int
+        self, app: ASGIApp, *, surface: Surface, entry: Entry, allowed_hosts: Iterable[str], max_body_bytes: int
     ) -> None:
         self._app = app
+        self._surface = surface
+        self._entry = entry
+        token = entry.token
         self._token = None if token is None else hashlib.sha256(token.encode()).digest()
         self._hosts = {"localhost", socket.gethostname().lower(), *(host.lower() for host in allowed_hosts)}
         self._max_body = max_body_bytes
@@ -74,25 +88,23 @@ class Gate:
             return
         refusal = self._check(scope)
         if refusal is not None:
-            await refusal(scope, receive, send)
+            await self._surface.answer(refusal)(scope, receive, send)
             return
-        scope.setdefault("state", {})["token"] = "none" if self._token is None else "admin"
+        scope.setdefault("state", {})["token"] = self._entry.name
         await self._app(scope, self._counted(receive), send)
 
-    def _check(self, scope: Scope) -> Response | None:
+    def _check(self, scope: Scope) -> Refusal | None:
         headers = Headers(scope=scope)
         if not self._is_own_host(scope, headers.get("host", "")):
-            return problem(
+            return Refusal(
                 421, f"this daemon does not answer to the name {headers.get('host', '')[:100]!r} (allowed_hosts)"
             )
         if not _is_own_origin(headers):
-            return problem(403, "requests from pages of other sites are refused")
-        if scope["path"] in OPEN_PATHS:
+            return Refusal(403, "requests from pages of other sites are refused")
+        if scope["path"] in self._surface.open_paths:
             return None
         if not self._may_enter(scope, headers):
-            refusal = problem(401, "a token is needed: Authorization: Bearer …; it stands in <state>/token")
-            refusal.headers["WWW-Authenticate"] = 'Bearer realm="task-runner"'
-            return refusal
+            return Refusal(401, self._surface.need, headers={"WWW-Authenticate": self._surface.challenge})
         return self._check_body(scope["method"], scope["path"], headers)
 
     def _is_own_host(self, scope: Scope, host: str) -> bool:
@@ -107,27 +119,27 @@ class Gate:
 
     def _may_enter(self, scope: Scope, headers: Headers) -> bool:
         if self._token is None:
-            return _is_local(scope)
-        scheme, _, given = headers.get("authorization", "").partition(" ")
-        if scheme.lower() != "bearer":
-            return False
-        return hmac.compare_digest(hashlib.sha256(given.strip().encode()).digest(), self._token)
+            return self._entry.anybody or _is_local(scope)
+        given = self._surface.credential(headers)
+        return given is not None and hmac.compare_digest(hashlib.sha256(given.encode()).digest(), self._token)
 
-    def _check_body(self, method: str, path: str, headers: Headers) -> Response | None:
+    def _check_body(self, method: str, path: str, headers: Headers) -> Refusal | None:
         if method in _SAFE_METHODS:
             return None
         length = headers.get("content-length", "")
         if length.isdigit() and int(length) > self._max_body:
-            return problem(413, self._too_large())
+            return Refusal(413, self._too_large())
         if headers.get("content-encoding", "identity").lower() != "identity":
-            return problem(415, "compressed bodies are not taken: leave out Content-Encoding")
+            return Refusal(415, "compressed bodies are not taken: leave out Content-Encoding")
         kind = headers.get("content-type", "").split(";")[0].strip().lower()
-        if _TAKES_BYTES.fullmatch(path):
+        if (bytes_at := self._surface.takes_bytes) and bytes_at.fullmatch(path):
             # a page of another site cannot send this kind without asking first, and gets no permission
-            return None if kind == BYTES else problem(415, f"a body must be {BYTES} here")
+            return None if kind == BYTES else Refusal(415, f"a body must be {BYTES} here")
+        if (forms_at := self._surface.takes_forms) and forms_at.fullmatch(path):
+            return None if kind == FORM else Refusal(415, f"a body must be {FORM} here")
         has_body = length not in ("", "0") or "transfer-encoding" in headers
         if (has_body or kind) and kind != "application/json" and not kind.endswith("+json"):
-            return problem(415, f"a body must be application/json, this is {kind[:80] or 'not said to be anything'}")
+            return Refusal(415, f"a body must be application/json, this is {kind[:80] or 'not said to be anything'}")
         return None
 
     def _too_large(self) -> str:

@@ -6,6 +6,7 @@ speaks systemd's notify protocol and socket activation. One worker, because a st
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import sys
@@ -21,12 +22,17 @@ DEFAULT_BIND = "127.0.0.1:8000"
 APPLICATION = "task_runner.api.star_app:create_app()"
 
 
-def main(*, bind: list[str], state_dir: str | None, auth: str | None, config: str | None) -> NoReturn:
-    """Replace this process by gunicorn. Raises Refused."""
+def main(
+    *, bind: list[str], state_dir: str | None, auth: str | None, config: str | None, dialects: list[str]
+) -> NoReturn:
+    """Replace this process by gunicorn. ``dialects``: beside those of the settings. Raises Refused."""
     if config is not None:
         os.environ["TASK_RUNNER_CONF"] = os.path.abspath(config)
+    if dialects:
+        there_are = settings_module.load().dialects
+        os.environ["TASK_RUNNER_DIALECTS"] = json.dumps(list(dict.fromkeys([*there_are, *dialects])))
     settings = settings_module.load(state_dir=state_dir, auth=auth)
-    addresses = bind or [DEFAULT_BIND]
+    addresses = [*(bind or [DEFAULT_BIND]), *binds.own(settings).values()]
     if not os.environ.get("LISTEN_FDS"):  # sockets handed over by systemd are checked by the application
         binds.check(addresses, settings)
     StateDirectory(settings.state_dir).create(shared=switches(settings))

@@ -12,18 +12,21 @@ import os
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
+from starlette.types import ASGIApp
 
-from task_runner.api import arbiter, binds, problem, v1
+from task_runner.api import arbiter, binds, v1
+from task_runner.api.dialects import registry
 from task_runner.api.follow import GrowthWatch
-from task_runner.api.gate import Gate, admin_token
+from task_runner.api.gate import Entry, Gate, admin_token
 from task_runner.api.metrics import Metrics
 from task_runner.api.streams import Streams
+from task_runner.api.surface import Listener, Surface, Switchboard
 from task_runner.environment.multiprocess import MultiprocessEnvironment
-from task_runner.errors import TaskRunnerError, UnsafeBind
+from task_runner.errors import UnsafeBind
 from task_runner.lib.clock import SystemClock
 from task_runner.lib.statedir import StateDirectory
 from task_runner.lib.taskdir import write_control
@@ -37,32 +40,42 @@ from task_runner.service.tasks import TaskService
 log = logging.getLogger(__name__)
 
 
-def create_app(settings: Settings | None = None) -> Starlette:
+def create_app(settings: Settings | None = None) -> ASGIApp:
     """The application of one state directory. Nothing is started before its lifespan begins."""
     chosen = settings or settings_module.load()
     os.umask(0o077)
     state = StateDirectory(chosen.state_dir)
     state.create(shared=switches(chosen))
     token = None if chosen.auth == "none" else admin_token(state.token)
-    gate = Middleware(
-        Gate, token=token, allowed_hosts=chosen.allowed_hosts, max_body_bytes=chosen.max_body_bytes
-    )
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         async with _running(app, chosen, state):
             yield
 
-    return Starlette(
-        routes=v1.routes,
-        middleware=[gate],
-        lifespan=lifespan,
-        exception_handlers={
-            TaskRunnerError: problem.on_known,
-            HTTPException: problem.on_http,
-            Exception: problem.on_unknown,
-        },
-    )
+    def application(surface: Surface, **options: Any) -> Starlette:
+        no_token = surface.name == "executor" and chosen.executor_auth == "none"
+        gate = Middleware(
+            Gate,
+            surface=surface,
+            entry=Entry(None if no_token else token, anybody=no_token),
+            allowed_hosts=chosen.allowed_hosts,
+            max_body_bytes=chosen.max_body_bytes,
+        )
+        handlers = dict(surface.handlers())
+        return Starlette(routes=surface.routes, middleware=[gate], exception_handlers=handlers, **options)
+
+    main = application(v1.SURFACE, lifespan=lifespan)
+    shared, own = [], []
+    for name in chosen.dialects:
+        surface = registry.surface(name, chosen)
+        app = application(surface)
+        app.state = main.state
+        if name in chosen.dialect_binds:
+            own.append((Listener(chosen.dialect_binds[name]), app))
+        else:
+            shared.append((surface, app))
+    return Switchboard(main, shared, own)
 
 
 @asynccontextmanager

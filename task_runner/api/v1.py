@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import re
 from typing import Any
 from urllib.parse import urlencode
 
@@ -13,7 +14,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from task_runner import __version__
-from task_runner.api import batches, explain, files, node, notifications, templates
+from task_runner.api import batches, explain, files, node, notifications, problem, templates
 from task_runner.api.app import service_of, token_of
 from task_runner.api.body import body_object, grace_of, idempotency_key, only, raw_body, signal_name_of, signal_of
 from task_runner.api.events import get_events
@@ -21,7 +22,7 @@ from task_runner.api.metrics import get_metrics
 from task_runner.api.openapi import get_openapi, get_schema
 from task_runner.api.output import get_output, json_response
 from task_runner.api.params import choice, choices, flag, integer, seconds
-from task_runner.api.problem import problem
+from task_runner.api.surface import Surface
 from task_runner.api.view import task_json
 from task_runner.errors import InvalidRequest, NotFound
 from task_runner.model.codec import to_json
@@ -78,7 +79,9 @@ async def list_tasks(request: Request) -> Response:
     return json_response([_shown(service, task) for task in tasks], headers=headers)
 
 
-_LIST_PARAMETERS = ("state", "outcome", "batch", "entity", "tag", "stalled", "q", "limit", "cursor", "order")
+_LIST_PARAMETERS = (
+    *("state", "outcome", "batch", "entity", "origin", "alias", "tag", "stalled", "q", "limit", "cursor", "order"),
+)
 
 
 def _query(params: QueryParams) -> Query:
@@ -96,6 +99,8 @@ def _query(params: QueryParams) -> Query:
         tags=tags,
         batch=params.get("batch"),
         entity=params.get("entity"),
+        origin=params.get("origin"),
+        alias=params.get("alias"),
         text=params.get("q"),
         stalled=flag(params, "stalled") if "stalled" in params else None,
         after=integer(params, "cursor", 0) if "cursor" in params else None,
@@ -229,7 +234,7 @@ async def get_ready(request: Request) -> Response:
     service = service_of(request)
     service.require_ready()
     if service.book.storage_error is not None:
-        return problem(503, f"the store takes no changes: {service.book.storage_error}")
+        return problem.problem(503, f"the store takes no changes: {service.book.storage_error}")
     return json_response({"status": "ready"})
 
 
@@ -266,3 +271,11 @@ routes = [
     *templates.routes,
     *node.routes,
 ]
+
+SURFACE = Surface(
+    name="v1",
+    routes=routes,
+    answer=problem.answer,
+    open_paths=frozenset({"/health"}),
+    takes_bytes=re.compile(r"/v1/tasks/.+/input", re.DOTALL),
+)

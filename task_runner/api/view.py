@@ -75,6 +75,7 @@ def task_json(
         "retryAt": record.retry_at if task.waiting else None,
         "origin": record.origin,
         "name": task.name,
+        "alias": task.alias,
         "template": record.template,
         "batch": task.batch,
         "entity": task.entity,

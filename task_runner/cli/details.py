@@ -21,6 +21,7 @@ def details(task: Task, now: datetime) -> list[Line]:
     lines: list[tuple[str, str | None]] = [
         ("id", task["taskId"]),
         ("name", _clean(task["name"])),
+        ("alias", _clean(task["alias"])),
         ("state", task["state"] if not is_over(task) else f"{task['state']}, {paint(found, painted)}"),
         ("exit code", _number(task["exitCode"])),
         ("signal", task["signal"]),

@@ -87,6 +87,7 @@ def _words(
 @click.option("--state", "-s", multiple=True, type=_words(State), help="Only in this state; again for more.")
 @click.option("--outcome", "-o", multiple=True, type=_words(Outcome), help="Only ended so; again for more.")
 @click.option("--batch", "-b", metavar="ID", help="Only of this batch.")
+@click.option("--origin", metavar="NAME", help="Only what came in by this interface: v1, drove, executor, i3d.")
 @click.option("--entity", "-e", metavar="NAME", help="Only of this entity.")
 @click.option("--tag", "-t", multiple=True, metavar="KEY=VALUE", help="Only with this tag; again: with all.")
 @click.option("--stalled", is_flag=True, help="Only stalled ones.")
@@ -100,6 +101,7 @@ def list_tasks(
     state: tuple[str, ...],
     outcome: tuple[str, ...],
     batch: str | None,
+    origin: str | None,
     entity: str | None,
     tag: tuple[str, ...],
     stalled: bool,
@@ -113,6 +115,7 @@ def list_tasks(
         "state": ",".join(state) or None,
         "outcome": ",".join(outcome) or None,
         "batch": batch,
+        "origin": origin,
         "entity": entity,
         "tag": tag,
         "stalled": stalled or None,

@@ -40,6 +40,7 @@ _OPTIONS = [
     click.option(
         "--at", callback=reading(moment), metavar="TIME", help="When: +10m, 03:00, 2030-01-31T03:00 (local, or with Z)."
     ),
+    click.option("--alias", metavar="NAME", help="Another name, which no other task that is kept has."),
     click.option("--entity", metavar="NAME", help="What it is about: one task of an entity runs at a time, in order."),
     click.option("--priority", type=click.IntRange(-1000, 1000), metavar="N", help="More starts earlier. [0]"),
     click.option("--pool", multiple=True, metavar="NAME", help="Take a place in this pool; again for more."),
@@ -122,6 +123,7 @@ def terms(given: Mapping[str, Any]) -> dict[str, Any]:
         "name": given.get("name"),
         "tags": dict(given.get("tag", ())),
         "executeAt": given.get("at"),
+        "alias": given.get("alias"),
         "entity": given.get("entity"),
         "priority": given.get("priority"),
         "pools": list(given.get("pool", ())),

@@ -190,6 +190,7 @@ class Task(TypedDict):
     stopRequested: dict[str, Any] | None
     origin: str | None
     name: str | None
+    alias: str | None
     template: str | None
     batch: str | None
     entity: str | None

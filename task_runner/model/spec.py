@@ -14,6 +14,7 @@ from typing import Annotated, Any, ClassVar
 from task_runner.model.constraints import STRICT, Limit
 from task_runner.model.terms import (
     After,
+    Alias,
     FileIn,
     Grace,
     Name,
@@ -85,6 +86,8 @@ class Spec:
     cleanup_seconds: Annotated[float, Limit(gt=0, le=86_400)] = 60.0
     #: for people
     name: Name | None = None
+    #: another name, which no other task that is kept has
+    alias: Alias | None = None
     #: the task is stopped when its actions have run for this long, pauses not counted; none: no limit
     timeout_seconds: Seconds | None = None
     #: the polite signal of a stop

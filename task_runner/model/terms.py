@@ -17,6 +17,8 @@ SignalName = Annotated[str, Limit(pattern=r"^SIG[A-Z0-9]{2,10}$")]
 TagKey = Annotated[str, Limit(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f=]+$")]
 TagValue = Annotated[str, Limit(max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
 VariableName = Annotated[str, Limit(min_length=1, max_length=1000, pattern=r"^[^\x00=]+$")]
+#: another name of a task; a dialect puts its own name and a colon in front of what its clients call a task
+Alias = Annotated[str, Limit(min_length=1, max_length=600, pattern=r"^[^\x00-\x1f\x7f]*$")]
 #: a word that names something on the server: a pool, a secret, a template
 Word = Annotated[str, Limit(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 #: bytes of the shortest secret that is masked in an output: a shorter one stands in too many places by chance

@@ -26,6 +26,7 @@ from task_runner.model.spec import Spec
 from task_runner.model.state import State
 from task_runner.service import batch as batches
 from task_runner.service import statements, when
+from task_runner.service.aliases import Aliases
 from task_runner.service.batch import Batch, Counts
 from task_runner.service.book import Book
 from task_runner.service.dependencies import by_name
@@ -65,12 +66,14 @@ class Acceptance:
         self,
         book: Book,
         *,
+        aliases: Aliases,
         key_seconds: float,
         find: Callable[[str], Task],
         admit: Callable[[Spec, str, str], None],
         accepted: Callable[[Sequence[Task]], None],
     ) -> None:
         self._book = book
+        self._aliases = aliases
         self._key_seconds = key_seconds
         self._find = find
         self._admit = admit
@@ -117,6 +120,7 @@ class Acceptance:
             ids, specs, spec_jsons = await asyncio.to_thread(self._prepare, order, token)
             batch = Batch(
                 id=secrets.token_hex(8),
+                origin=origin,
                 name=order.name,
                 created_at=self._book.now(),
                 num_tasks=len(specs),
@@ -192,11 +196,13 @@ class Acceptance:
             ),
             entity=spec.entity,
             batch=batch,
+            alias=spec.alias,
             _spec=spec,
         )
 
     async def _keep(self, tasks: list[Task], more: list[Op]) -> None:
-        await self._book.accept(tasks, more)
+        with self._aliases.reserved([task.alias for task in tasks], tasks[0].record.origin):
+            await self._book.accept(tasks, more)
         failpoint.reach("accept.after-store")
         self._accepted(tasks)
 

@@ -15,7 +15,8 @@ from task_runner.model.state import Outcome
 from task_runner.service.statements import Op
 
 COLUMNS = (
-    "id, name, created_at, num_tasks, paused, removed_ok, removed_failed, removed_cancelled, removed_finished_at, data"
+    "seq, id, name, created_at, num_tasks, paused, removed_ok, removed_failed, removed_cancelled, removed_finished_at,"
+    " data, origin"
 )
 
 
@@ -24,6 +25,10 @@ class Batch:
     """What was asked for, and what is left of it when tasks have been removed."""
 
     id: str
+    #: place in the order of acceptance; 0: it is not in the store yet
+    seq: int = 0
+    #: the surface it came in by
+    origin: str = "v1"
     name: str | None
     created_at: str
     num_tasks: int
@@ -70,8 +75,8 @@ def insert(batch: Batch) -> Op:
     """The statement that accepts a batch; its tasks follow in the same transaction."""
     data = json.dumps({"tags": batch.tags, "metadata": batch.metadata}, ensure_ascii=False)
     return (
-        "INSERT INTO batches (id, name, created_at, num_tasks, data) VALUES (?, ?, ?, ?, ?)",
-        (batch.id, batch.name, batch.created_at, batch.num_tasks, data),
+        "INSERT INTO batches (id, name, created_at, num_tasks, data, origin) VALUES (?, ?, ?, ?, ?, ?)",
+        (batch.id, batch.name, batch.created_at, batch.num_tasks, data, batch.origin),
     )
 
 
@@ -104,10 +109,12 @@ def drop_empty(before: str) -> Op:
 
 def batch_of(row: Any) -> Batch:
     """From a row of COLUMNS."""
-    batch_id, name, created_at, num_tasks, paused, ok, failed, cancelled, finished_at, data = row
+    seq, batch_id, name, created_at, num_tasks, paused, ok, failed, cancelled, finished_at, data, origin = row
     more = json.loads(data)
     return Batch(
         id=batch_id,
+        seq=seq,
+        origin=origin,
         name=name,
         created_at=created_at,
         num_tasks=num_tasks,

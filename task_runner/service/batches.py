@@ -41,6 +41,13 @@ class Batches:
             raise NotFound(f"there is no batch {batch_id[:80]!r}")
         return batch
 
+    def by_seq(self, seq: int, origin: str) -> Batch:
+        """The batch with this number that came in by a surface. Raises NotFound."""
+        batch = self._book.store.batch_by_seq(seq)
+        if batch is None or batch.origin != origin:
+            raise NotFound(f"there is no batch {seq}")
+        return batch
+
     def show(self, batch: Batch) -> dict[str, Any]:
         """As `/v1` shows it: what became of its tasks is counted now."""
         # the store first: a task that ends between the two looks is then in neither sum, but never in both
@@ -55,14 +62,21 @@ class Batches:
         """The batches that were accepted last, newest first."""
         return [self.show(batch) for batch in self._book.store.batches(limit)]
 
+    def of(self, origin: str, limit: int) -> list[Batch]:
+        """Those of them that came in by one surface."""
+        return self._book.store.batches(limit, origin)
+
     async def wait(self, batch_id: str, seconds: float) -> None:
         """Return when all of a batch is over, or after ``seconds``."""
         await self._all_over(self._active(batch_id), seconds)
 
     async def results(self, batch_id: str) -> list[dict[str, Any]]:
         """What became of each of its tasks that has not been removed, in the order of acceptance."""
-        tasks = await list_tasks(self._book, Query(batch=batch_id, limit=MAX_TASKS))
-        return [_result(task) for task in tasks]
+        return [_result(task) for task in await self.tasks(batch_id)]
+
+    async def tasks(self, batch_id: str) -> list[Task]:
+        """Those of its tasks that have not been removed, in the order of acceptance."""
+        return await list_tasks(self._book, Query(batch=batch_id, limit=MAX_TASKS))
 
     def _active(self, batch_id: str) -> list[Task]:
         return [task for task in self._book.active.values() if task.batch == batch_id and not task.final]

@@ -122,11 +122,25 @@ def _missing_rows(store: Store, environment: Environment) -> list[statements.Op]
     seq = store.last_seq()
     missing = [task_id for task_id in environment.known() if store.get(task_id) is None]
     found = [task for task_id in missing if (task := _from_directory(task_id, environment)) is not None]
-    for task in sorted(found, key=lambda task: task.record.created_at):
+    found.sort(key=lambda task: task.record.created_at)
+    _settle_aliases(found, store)
+    for task in found:
         seq += 1
         task.seq = seq
         ops.append(statements.insert(task))
     return ops
+
+
+def _settle_aliases(found: list[Task], store: Store) -> None:
+    """Of tasks with the same alias the newest has it: the others were about to be removed."""
+    taken: set[str] = set()
+    for task in reversed(found):
+        if task.alias is None:
+            continue
+        if task.alias in taken or store.by_alias(task.alias) is not None:
+            task.alias = None
+        else:
+            taken.add(task.alias)
 
 
 def _from_directory(task_id: str, environment: Environment) -> Task | None:
@@ -147,7 +161,7 @@ def _from_directory(task_id: str, environment: Environment) -> Task | None:
         state=status.state if status and over else State.UNKNOWN,
         outcome=status.outcome if status and over else None,
         attempt=attempt,
-        origin="rebuilt",
+        origin=_origin(spec),
         created_at=(status.started_at if status else None) or stamp(created),
         finished_at=status.finished_at if status and over else None,
         status=status,
@@ -160,4 +174,12 @@ def _from_directory(task_id: str, environment: Environment) -> Task | None:
         name=spec.name,
         tags=dict(spec.tags),
         record=record,
+        entity=spec.entity,
+        alias=spec.alias,
     )
+
+
+def _origin(spec: Spec) -> str:
+    """A dialect's tasks are known by their aliases, and must be found again by its clients."""
+    surface, colon, _name = (spec.alias or "").partition(":")
+    return surface if colon else "rebuilt"

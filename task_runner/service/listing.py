@@ -35,6 +35,8 @@ def _matches(task: Task, query: Query) -> bool:
         and (query.stalled is None or query.stalled == (task.stalled is not None))
         and query.batch in (None, task.batch)
         and query.entity in (None, task.entity)
+        and query.origin in (None, record.origin)
+        and query.alias in (None, task.alias)
         and _comes_after(task.seq, query)
         and all(tag in (f"{key}={value}" for key, value in task.tags.items()) for tag in query.tags)
         and (not query.text or fold(query.text) in fold(f"{task.id} {task.name or ''}\n{task.spec_json}"))

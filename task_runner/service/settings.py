@@ -29,6 +29,9 @@ def default_state_dir() -> str:
     return os.path.join(os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state"), "task-runner")
 
 
+DialectName = Literal["drove", "executor", "i3d"]
+
+
 class Settings(BaseSettings):
     """Everything that can be set. The table in doc/settings.md is generated from here."""
 
@@ -169,6 +172,20 @@ class Settings(BaseSettings):
         description="PEM file of the authorities that are trusted where lines are forwarded by TLS. Unset: those that "
         "this machine trusts.",
     )
+    dialects: list[DialectName] = Field(
+        default_factory=list,
+        description="Interfaces of other systems that are served beside `/v1`: `drove`, `executor`, `i3d`; "
+        "see [dialects.md](dialects.md).",
+    )
+    dialect_binds: dict[DialectName, str] = Field(
+        default_factory=dict,
+        description="Addresses of their own for these, where nothing else is served: `HOST:PORT` or `unix:/PATH`.",
+    )
+    executor_auth: Literal["token", "none"] = Field(
+        "token",
+        description="`none`: whoever reaches the address of the `executor` dialect, which must be its own, may run "
+        "commands here; its clients know no tokens.",
+    )
     lock_patience_seconds: float = Field(
         10.0, ge=0, description="How long to wait at start for an earlier daemon to let go of the state directory."
     )
@@ -201,6 +218,9 @@ def load(**given: Any) -> Settings:
         raise Refused(f"settings: {error}") from None
     if settings.stalled_after_seconds <= 2 * settings.heartbeat_seconds:
         raise Refused("settings: stalled_after_seconds must be more than twice heartbeat_seconds")
+    open_executor = settings.executor_auth == "none" and "executor" in settings.dialects
+    if open_executor and "executor" not in settings.dialect_binds:
+        raise Refused("settings: executor_auth = none needs an address of its own: set dialect_binds.executor")
     return settings
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from task_runner.model.codec import from_json, to_json
 from task_runner.service.task import Record, StopIntent, Task
 
-VERSION = 2
+VERSION = 3
 SCHEMA = """
 CREATE TABLE tasks (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,  -- the number of a removed row is not used again
@@ -86,6 +86,15 @@ CREATE INDEX outbox_task ON outbox (task_id, seq);
 CREATE INDEX outbox_due ON outbox (next_at) WHERE next_at IS NOT NULL;
 CREATE TABLE settled (name TEXT PRIMARY KEY, value TEXT NOT NULL);  -- what was set by request and outlives the daemon
 """
+#: what came with version 3
+ADDED_3 = """
+ALTER TABLE tasks ADD COLUMN origin TEXT;   -- as its record has it
+ALTER TABLE tasks ADD COLUMN alias TEXT;
+ALTER TABLE batches ADD COLUMN origin TEXT;
+CREATE INDEX tasks_origin ON tasks (origin, seq);
+-- one that is being removed has lost its alias already
+CREATE UNIQUE INDEX tasks_alias ON tasks (alias) WHERE alias IS NOT NULL AND deleted = 0;
+"""
 #: from each earlier version to the one after it
 UPGRADES = {
     1: """
@@ -95,7 +104,12 @@ ALTER TABLE tasks ADD COLUMN keep_seconds REAL;
 ALTER TABLE tasks ADD COLUMN bytes INTEGER;
 ALTER TABLE tasks ADD COLUMN output_bytes INTEGER;
 """
-    + ADDED_2
+    + ADDED_2,
+    2: ADDED_3
+    + """
+UPDATE tasks SET origin = ifnull(json_extract(record, '$.origin'), 'v1');
+UPDATE batches SET origin = 'v1';
+""",
 }
 
 #: one statement with its values
@@ -115,14 +129,14 @@ class StoredEvent:
     data: dict[str, Any]
 
 
-SELECT = "SELECT seq, id, name, tags, deleted, stop, spec, record, batch, entity FROM tasks"
+SELECT = "SELECT seq, id, name, tags, deleted, stop, spec, record, batch, entity, alias FROM tasks"
 
 
 def insert(task: Task) -> Op:
     """The statement that accepts a task."""
     record = task.record
     return (
-        "INSERT INTO tasks VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0, NULL, ?, ?, ?, ?, ?, NULL, NULL)",
+        "INSERT INTO tasks VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0, NULL, ?, ?, ?, ?, ?, NULL, NULL, ?, ?)",
         (
             task.seq,
             task.id,
@@ -137,6 +151,8 @@ def insert(task: Task) -> Op:
             task.batch,
             task.entity,
             task.spec.keep_seconds,
+            record.origin,
+            task.alias,
         ),
     )
 
@@ -200,7 +216,7 @@ def tag_lines(tags: dict[str, str]) -> str:
 
 
 def task_of(row: Any) -> Task:
-    seq, task_id, name, tags, deleted, stop, spec, record, batch, entity = row
+    seq, task_id, name, tags, deleted, stop, spec, record, batch, entity, alias = row
     return Task(
         id=task_id,
         seq=seq,
@@ -212,4 +228,5 @@ def task_of(row: Any) -> Task:
         deleted=bool(deleted),
         batch=batch,
         entity=entity,
+        alias=alias,
     )

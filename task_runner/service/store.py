@@ -21,7 +21,18 @@ from task_runner.lib import failpoint
 from task_runner.lib.taskdir import set_aside
 from task_runner.service.batch import COLUMNS, Batch, batch_of
 from task_runner.service.integrity import check_content, check_file
-from task_runner.service.statements import ADDED_2, SCHEMA, SELECT, UPGRADES, VERSION, Op, StoredEvent, fold, task_of
+from task_runner.service.statements import (
+    ADDED_2,
+    ADDED_3,
+    SCHEMA,
+    SELECT,
+    UPGRADES,
+    VERSION,
+    Op,
+    StoredEvent,
+    fold,
+    task_of,
+)
 from task_runner.service.task import Task
 
 log = logging.getLogger(__name__)
@@ -35,6 +46,9 @@ class Query:
     tags: tuple[str, ...] = ()
     batch: str | None = None
     entity: str | None = None
+    #: the surface they came in by
+    origin: str | None = None
+    alias: str | None = None
     text: str | None = None
     #: True or False: only tasks that are, or are not, stalled; a finished one is not
     stalled: bool | None = None
@@ -102,7 +116,8 @@ class Store:
                 raise Refused(f"{self.path} is of a newer version ({version}); this daemon knows {VERSION}")
             if version == 0:
                 self.made_new = True
-                db.executescript(f"BEGIN IMMEDIATE; {SCHEMA} {ADDED_2} PRAGMA user_version={VERSION}; COMMIT;")
+                everything = f"{SCHEMA} {ADDED_2} {ADDED_3} PRAGMA user_version={VERSION}"
+                db.executescript(f"BEGIN IMMEDIATE; {everything}; COMMIT;")
             for number in range(version, VERSION) if version else ():
                 db.executescript(f"BEGIN IMMEDIATE; {UPGRADES[number]} PRAGMA user_version={number + 1}; COMMIT;")
             if check:
@@ -171,6 +186,14 @@ class Store:
         rows = self._read(f"{SELECT} WHERE id = ? AND NOT deleted", (task_id,))
         return task_of(rows[0]) if rows else None
 
+    def by_alias(self, alias: str) -> Task | None:
+        rows = self._read(f"{SELECT} WHERE alias = ? AND deleted = 0", (alias,))
+        return task_of(rows[0]) if rows else None
+
+    def by_seq(self, seq: int) -> Task | None:
+        rows = self._read(f"{SELECT} WHERE seq = ? AND NOT deleted", (seq,))
+        return task_of(rows[0]) if rows else None
+
     def ids_like(self, prefix: str, limit: int) -> list[str]:
         """Ids that begin so. The prefix must be of characters that ids are made of."""
         sql = "SELECT id FROM tasks WHERE id >= ? AND id < ? AND NOT deleted LIMIT ?"
@@ -183,7 +206,12 @@ class Store:
             if wanted:
                 where.append(f"{column} IN ({','.join('?' * len(wanted))})")
                 values += wanted
-        for column, value in (("batch", query.batch), ("entity", query.entity)):
+        for column, value in (
+            ("batch", query.batch),
+            ("entity", query.entity),
+            ("origin", query.origin),
+            ("alias", query.alias),
+        ):
             if value is not None:
                 where.append(f"{column} = ?")
                 values.append(value)
@@ -225,9 +253,14 @@ class Store:
         found = self._read(f"SELECT {COLUMNS} FROM batches WHERE id = ?", (batch_id,))  # noqa: S608
         return batch_of(found[0]) if found else None
 
-    def batches(self, limit: int) -> list[Batch]:
-        """The newest, newest first."""
-        return list(map(batch_of, self._read(f"SELECT {COLUMNS} FROM batches ORDER BY seq DESC LIMIT ?", (limit,))))  # noqa: S608
+    def batch_by_seq(self, seq: int) -> Batch | None:
+        found = self._read(f"SELECT {COLUMNS} FROM batches WHERE seq = ?", (seq,))  # noqa: S608
+        return batch_of(found[0]) if found else None
+
+    def batches(self, limit: int, origin: str | None = None) -> list[Batch]:
+        """The newest, newest first; ``origin``: those that came in by this surface."""
+        sql = f"SELECT {COLUMNS} FROM batches WHERE ? IN (origin, '') ORDER BY seq DESC LIMIT ?"  # noqa: S608
+        return list(map(batch_of, self._read(sql, (origin or "", limit))))
 
     def paused_batches(self) -> list[str]:
         return [row[0] for row in self._read("SELECT id FROM batches WHERE paused")]

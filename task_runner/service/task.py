@@ -89,6 +89,8 @@ class Task:
     record: Record
     entity: str | None = None
     batch: str | None = None
+    #: its other name, which no other task has
+    alias: str | None = None
     intent: StopIntent | None = None
     #: to be removed as soon as it is over, and hidden until then
     deleted: bool = False

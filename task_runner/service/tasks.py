@@ -23,6 +23,7 @@ from task_runner.service import required, statements
 from task_runner.service.accept import Acceptance, Accepted, BatchOrder
 from task_runner.service.accounts import Accounts
 from task_runner.service.admission import Admission, Rule
+from task_runner.service.aliases import Aliases
 from task_runner.service.batches import Batches
 from task_runner.service.book import Book
 from task_runner.service.capacity import Capacity, detect, misfits_of, room_json
@@ -137,8 +138,10 @@ class TaskService:
         )
         self.control = Control(self.book, self.environment, self.queue, self.watch, self.get)
         self.batches = Batches(self.book, self.queue, self.control)
+        self.aliases = Aliases(self.book)
         self._acceptance = Acceptance(
             self.book,
+            aliases=self.aliases,
             key_seconds=settings.idempotency_seconds,
             find=self.get,
             admit=admission.check,
@@ -209,6 +212,13 @@ class TaskService:
         if task is None or task.deleted or task.id in self._leaving:
             raise NotFound(f"there is no task {task_id[:80]!r}")
         return task
+
+    def by_seq(self, seq: int, origin: str) -> Task:
+        """The task with this place in the order of acceptance, of those that came in by a surface. Raises NotFound."""
+        stored = self.store.by_seq(seq)
+        if stored is None or stored.record.origin != origin:
+            raise NotFound(f"there is no task {seq}")
+        return self.get(stored.id)
 
     async def page(self, query: Query) -> list[Task]:
         """A page of tasks, those in memory and those in the store, in the order of acceptance."""

@@ -22,6 +22,7 @@ MOST_TEMPLATES = 1000
 #: what a request may say of one task beside its template: when, for whom and how often it runs, and not what it does
 BESIDE = (
     "name",
+    "alias",
     "tags",
     "metadata",
     "executeAt",

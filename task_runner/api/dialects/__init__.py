@@ -1,0 +1,1 @@
+"""The wire formats of other systems, over the same tasks. Each knows nothing of the others."""

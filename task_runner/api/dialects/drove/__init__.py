@@ -1,0 +1,1 @@
+"""Drove's interface for tasks, below `/apis/v1`."""

@@ -1,0 +1,49 @@
+"""The routes of the dialect."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+
+from starlette.datastructures import Headers
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from task_runner.api.dialects.drove.envelope import answer, success
+from task_runner.api.surface import Surface
+from task_runner.service.settings import Settings
+
+
+def credential(headers: Headers) -> str | None:
+    """The password of Basic, whoever the user is; else the value of the header, with or without "Bearer"."""
+    given = headers.get("authorization", "").strip()
+    scheme, _, rest = given.partition(" ")
+    if scheme.lower() == "bearer":
+        return rest.strip()
+    if scheme.lower() != "basic":
+        return given or None
+    try:
+        return base64.b64decode(rest, validate=True).decode().partition(":")[2]
+    except (binascii.Error, UnicodeDecodeError):
+        return None
+
+
+async def ping(_request: Request) -> Response:
+    """GET /apis/v1/ping"""
+    return success("pong")
+
+
+def surface(_settings: Settings) -> Surface:
+    """What Drove's clients see."""
+    return Surface(
+        name="drove",
+        prefixes=("/apis",),
+        routes=[Route("/apis/v1/ping", ping)],
+        answer=answer,
+        credential=credential,
+        need="a token is needed: as the password of Basic, or as Authorization; it stands in <state>/token",
+        challenge='Basic realm="drove"',
+        takes_forms=re.compile(r"/apis/v1/tasks/search"),
+    )

@@ -1,0 +1,1 @@
+"""i3D.net's task system, below `/v3`."""
