@@ -2,7 +2,7 @@
 
     TaskRunnerError
     ├── InvalidRequest      what was asked makes no sense; carries a list of FieldError
-    │   └── TooLarge        the body is larger than allowed
+    ├── TooLarge            the body of the request is larger than allowed
     ├── NotFound            no such task
     ├── Conflict            it exists, but not in a state that allows this
     ├── StorageFull         it could not be kept, so it was not accepted
@@ -57,7 +57,7 @@ class InvalidRequest(TaskRunnerError):
         return cls(fields=[FieldError(field, message)])
 
 
-class TooLarge(InvalidRequest):
+class TooLarge(TaskRunnerError):
     """The request body is larger than allowed."""
 
 

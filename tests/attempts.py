@@ -13,32 +13,11 @@ from typing import Any
 
 import pytest
 from conftest import PATIENCE, ROOT, is_frozen, wait_for
+from nursery import Forked
 
 from task_runner.lib import inputspool, process, signals, statusfile, tree
 from task_runner.lib.taskdir import AttemptDirectory
 from task_runner.model.status import ActionStatus, Status
-
-_PROGRAM = """
-import json, os, sys
-from task_runner.lib import signals
-from task_runner.lib.equipment import Options
-from task_runner.lib.runner import TaskRunner
-from task_runner.lib.taskdir import AttemptDirectory
-from task_runner.model.codec import from_json
-from task_runner.model.grant import Grant
-from task_runner.model.spec import Spec
-
-task_id, path, attempt, spec, grant, options, take_up = sys.argv[1:]
-os.umask(0o077)
-signals.install()
-directory = AttemptDirectory(path, int(attempt))
-directory.create()
-grant = from_json(Grant, json.loads(grant))
-runner = TaskRunner(task_id, from_json(Spec, json.loads(spec)), directory,
-                    from_json(Options, json.loads(options)), grant=grant)
-runner.claim(take_up=take_up == "True")
-runner.run()
-"""
 
 
 class HandClock:
@@ -65,16 +44,20 @@ class Attempt:
     """One runner and its files."""
 
     def __init__(self, path: Path, spec: dict[str, Any], *, grant: Any = None, attempt: int = 1, prefix: Sequence[str] = (),
-                 follows: Attempt | None = None, **options: Any) -> None:
+                 kind: str = "runner", follows: Attempt | None = None, **options: Any) -> None:
+        """``kind``: of the nursery that it is forked from; with a ``prefix`` it is started as a command instead."""
         self.id = os.urandom(8).hex() if follows is None else follows.id
         self.directory = AttemptDirectory(str(path), attempt)
         given = json.dumps(grant or {})
         told = json.dumps({"heartbeatSeconds": 0.5, **options})
-        command = [*prefix, *([] if prefix else [sys.executable]), "-c", _PROGRAM, self.id, str(path), str(attempt), json.dumps(spec), given, told,
-                   str(follows is not None)]
-        self.runner = subprocess.Popen(
-            command, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdin=subprocess.DEVNULL, start_new_session=True
-        )
+        arguments = [self.id, str(path), str(attempt), json.dumps(spec), given, told, str(follows is not None)]
+        env = {**os.environ, "PYTHONPATH": str(ROOT)}
+        self.runner: subprocess.Popen[bytes] | Forked
+        if prefix:
+            program = [str(ROOT / "tests/tools/attempt.py"), *arguments]
+            self.runner = subprocess.Popen([*prefix, *program], env=env, stdin=subprocess.DEVNULL, start_new_session=True)
+        else:
+            self.runner = Forked(kind, *arguments, env=env, session=True, cwd=os.getcwd())
 
     @property
     def status(self) -> Status | None:

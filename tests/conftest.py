@@ -10,8 +10,9 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import httpx
@@ -20,7 +21,7 @@ from engines import busybox_archive, docker_server, make_registry, podman_server
 from engines_cri import cri_server  # noqa: F401  a fixture
 from logservers import authority, journald, receiver, rsyslog  # noqa: F401  fixtures
 from machinery import bench, machines, make_site, site  # noqa: F401  fixtures
-from nursery import Forked, fork_daemon
+from nursery import PIPE, Forked, fork_daemon, run_verb
 
 from task_runner.kernel import cgroupmounts
 from task_runner.lib import cgroups, lock, process
@@ -29,6 +30,10 @@ from task_runner.lib.statedir import StateDirectory
 #: how long anything may take on a loaded machine of two cores before a test calls it missing
 PATIENCE = 60.0
 ROOT = Path(__file__).parent.parent
+# hundreds of launchers and verbs are started: none of them shall compile what it imports
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+USUAL_UMASK = 0o022
+os.umask(USUAL_UMASK)
 
 
 def wait_for(condition: Callable[[], Any], what: str = "", patience: float = PATIENCE) -> Any:
@@ -293,6 +298,13 @@ def _text(value: Any) -> str:
     return str(value)
 
 
+@pytest.fixture(autouse=True)
+def usual_umask() -> Iterator[None]:
+    """A daemon's application sets its own when it is made, also where that is in this process."""
+    yield
+    os.umask(USUAL_UMASK)
+
+
 @pytest.fixture
 def make_daemon(tmp_path: Path) -> Iterator[Callable[..., Daemon]]:
     """A function that makes daemons (not started); all are ended with everything they started."""
@@ -317,11 +329,7 @@ def daemon(make_daemon: Callable[..., Daemon]) -> Daemon:
 # -- the command line
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
-Start = Callable[..., "subprocess.Popen[bytes]"]
-
-
-def _environment(daemon: Daemon) -> dict[str, str]:
-    return {**daemon.env, "PYTHONPATH": str(ROOT)}
+Start = Callable[..., Forked]
 
 
 @pytest.fixture
@@ -329,47 +337,37 @@ def task_runner(daemon: Daemon, tmp_path: Path) -> Run:
     """Run a verb to its end."""
 
     def run(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
-        env = {**_environment(daemon), **options.pop("env", {})}
-        command = [sys.executable, "-m", "task_runner", *arguments]
-        options = {"cwd": tmp_path, "timeout": PATIENCE, "stdin": subprocess.DEVNULL, **options}
-        if "input" in options:
-            del options["stdin"]
-        return subprocess.run(command, env=env, capture_output=True, text=True, check=False, **options)
+        return verb(daemon, *arguments, cwd=tmp_path, **options)
 
     return run
+
+
+def verb(daemon: Daemon, *arguments: str, cwd: Path = ROOT, given: str | None = None,
+         env: Mapping[str, str] = MappingProxyType({})) -> subprocess.CompletedProcess[str]:
+    """Run a verb to its end against a daemon; ``env``: more of its environment, ``given``: its standard input."""
+    data = None if given is None else given.encode()
+    done = run_verb(*arguments, env={**daemon.env, **env}, cwd=cwd, given=data, timeout=PATIENCE)
+    return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
 
 
 @pytest.fixture
 def start(daemon: Daemon, tmp_path: Path) -> Iterator[Start]:
     """Start a verb; what is left of it at the end of the test is killed."""
-    started: list[subprocess.Popen[bytes]] = []
+    started: list[Forked] = []
 
-    def begin(*arguments: str, stdin: int = subprocess.DEVNULL) -> subprocess.Popen[bytes]:
-        verb = subprocess.Popen(
-            [sys.executable, "-m", "task_runner", *arguments],
-            env=_environment(daemon),
-            cwd=tmp_path,
-            stdin=stdin,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            bufsize=0,  # what is read ahead here would be missing from communicate
-        )
-        started.append(verb)
-        return verb
+    def begin(*arguments: str, stdin: int = subprocess.DEVNULL) -> Forked:
+        started.append(Forked("verb", *arguments, env=daemon.env, cwd=tmp_path, stdin=stdin, stdout=PIPE, stderr=PIPE))
+        return started[-1]
 
     yield begin
     for each in started:
-        if each.poll() is None:
-            each.kill()
-        for pipe in filter(None, (each.stdin, each.stdout, each.stderr)):
-            pipe.close()
-        each.wait()
+        each.close()
 
 
-def finish(process: subprocess.Popen[bytes], begun: bytes = b"") -> tuple[int, bytes, str]:
+def finish(process: Forked, begun: bytes = b"") -> tuple[int, bytes, str]:
     """The exit code and all the output of a verb that has been started; ``begun``: what was read of it before."""
     out, err = process.communicate(timeout=PATIENCE)
-    return process.returncode, begun + out, err.decode()
+    return process.wait(), begun + out, err.decode()
 
 
 # -- what a test needs of the machine

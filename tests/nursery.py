@@ -1,4 +1,4 @@
-"""Daemons for tests, forked from a process that has everything loaded (tests/tools/nursery.py)."""
+"""Programs for tests, forked from processes that have everything loaded (tests/tools/nursery.py)."""
 
 from __future__ import annotations
 
@@ -11,19 +11,48 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
+import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parent.parent
+PIPE, DEVNULL = subprocess.PIPE, subprocess.DEVNULL
 
 
 class Forked:
-    """A forked daemon, with the methods of Popen that tests use."""
+    """A forked program, with the methods of Popen that tests use; its pipes carry bytes, and are not buffered."""
 
-    def __init__(self, pid: int, told: socket.socket) -> None:
-        self.pid = pid
+    def __init__(self, kind: str, *arguments: str, env: dict[str, str], cwd: str | Path = ROOT, session: bool = False,
+                 more: Sequence[int] = (), stdin: int = DEVNULL, stdout: int | None = None,
+                 stderr: int | None = None) -> None:
+        """``kind``: see tests/tools/nursery.py, as for ``more``, the descriptors that it wants. The streams: PIPE,
+        DEVNULL, a descriptor, or None for the one of this process."""
         self.returncode: int | None = None
-        self._told = told
-        self._pidfd = os.pidfd_open(pid)  # the nursery's child is its own until the test has been told of its end
+        self._told, tell = socket.socketpair()
+        self.stdin, theirs_in = _reader(stdin)
+        self.stdout, theirs_out = _writer(stdout, 1)
+        self.stderr, theirs_err = _writer(stderr, 2)
+        ask = {"env": env, "cwd": str(cwd), "session": session, "arguments": arguments}
+        streams = [theirs_in, theirs_out, theirs_err]
+        descriptors = array.array("i", [tell.fileno(), *streams, *more])
+        try:
+            _nursery(kind).sendmsg([json.dumps(ask).encode()], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptors)])
+        finally:
+            tell.close()
+            for each in streams:
+                os.close(each)
+        self.pid = int(self._hear())
+        self._pidfd = os.pidfd_open(self.pid)  # the nursery's child is its own until the test has been told of its end
+
+    def _hear(self) -> bytes:
+        line = b""
+        while not line.endswith(b"\n"):
+            piece = self._told.recv(1)
+            assert piece, "the nursery is gone"
+            line += piece
+        return line
 
     def poll(self) -> int | None:
         try:
@@ -35,10 +64,9 @@ class Forked:
         if self.returncode is None:
             self._told.settimeout(timeout)
             try:
-                line = self._told.recv(100)
+                line = self._hear()
             except (TimeoutError, BlockingIOError):
-                raise subprocess.TimeoutExpired("daemon", timeout or 0) from None
-            assert line, "the nursery is gone"
+                raise subprocess.TimeoutExpired("a forked program", timeout or 0) from None
             self.returncode = os.waitstatus_to_exitcode(int(line))
             self._told.close()
             os.close(self._pidfd)
@@ -57,17 +85,84 @@ class Forked:
     def terminate(self) -> None:
         self.send_signal(signal.SIGTERM)
 
+    def communicate(self, given: bytes | None = None, timeout: float | None = None) -> tuple[bytes, bytes]:
+        """What it still says on both streams, given this to read; by then it has ended."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        said = {self.stdout: b"", self.stderr: b""}
+
+        def hear(stream: Any) -> None:
+            said[stream] = stream.read()
+
+        works = [threading.Thread(target=hear, args=(each,), daemon=True) for each in said if each and not each.closed]
+        if self.stdin and not self.stdin.closed:
+            works.append(threading.Thread(target=_write, args=(self.stdin, given or b""), daemon=True))
+        for each in works:
+            each.start()
+        for each in works:
+            each.join(None if deadline is None else max(0.0, deadline - time.monotonic()))
+            if each.is_alive():
+                raise subprocess.TimeoutExpired("a forked program", timeout or 0)
+        self.wait(None if deadline is None else max(0.0, deadline - time.monotonic()))
+        return said[self.stdout], said[self.stderr]
+
+    def close(self) -> None:
+        """Kill it if it still runs; nothing is left open."""
+        self.kill()
+        self.wait()
+        for pipe in (self.stdin, self.stdout, self.stderr):
+            if pipe:
+                pipe.close()
+
+
+def _reader(given: int) -> tuple[Any, int]:
+    """Our end, if it is a pipe, and the one that the program reads from."""
+    if given != PIPE:
+        return None, os.open(os.devnull, os.O_RDONLY) if given == DEVNULL else os.dup(given)
+    theirs, ours = os.pipe()
+    return open(ours, "wb", buffering=0), theirs
+
+
+def _writer(given: int | None, own: int) -> tuple[Any, int]:
+    if given == PIPE:
+        ours, theirs = os.pipe()
+        return open(ours, "rb", buffering=0), theirs
+    if given == DEVNULL:
+        return None, os.open(os.devnull, os.O_WRONLY)
+    return None, os.dup(own if given is None else given)
+
+
+def _write(stream: Any, data: bytes) -> None:
+    try:
+        while data:
+            data = data[stream.write(data):]
+        stream.close()
+    except OSError:
+        stream.close()  # it reads no more
+
+
+def run_verb(*arguments: str, env: dict[str, str], cwd: str | Path, given: bytes | None = None,
+             timeout: float) -> subprocess.CompletedProcess[bytes]:
+    """Run a verb of the command line to its end; ``given`` is its standard input."""
+    stdin = DEVNULL if given is None else PIPE
+    verb = Forked("verb", *arguments, env=env, cwd=cwd, stdin=stdin, stdout=PIPE, stderr=PIPE)
+    try:
+        out, err = verb.communicate(given, timeout)
+        return subprocess.CompletedProcess(["task-runner", *arguments], verb.wait(), out, err)
+    finally:
+        verb.close()
+
 
 @functools.cache
-def _nursery() -> socket.socket:
-    """One for each process that runs tests; it ends with it."""
-    ours, theirs = socket.socketpair()
+def _nursery(kind: str) -> socket.socket:
+    """One of each kind for each process that runs tests; it ends with it."""
+    ours, theirs = socket.socketpair(type=socket.SOCK_SEQPACKET)
     with theirs:
         running = subprocess.Popen(
-            [sys.executable, str(ROOT / "tests/tools/nursery.py"), str(theirs.fileno())],
+            [sys.executable, str(ROOT / "tests/tools/nursery.py"), kind, str(theirs.fileno())],
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
             cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
         )
 
     def end() -> None:
@@ -80,14 +175,5 @@ def _nursery() -> socket.socket:
 
 def fork_daemon(environment: dict[str, str], listener: int, log: Path) -> Forked:
     """Start a daemon with this environment on a listening socket."""
-    ours, theirs = socket.socketpair()
-    ask = json.dumps({"env": environment, "cwd": str(ROOT), "log": str(log)}).encode()
-    descriptors = array.array("i", [listener, theirs.fileno()])
-    with theirs:
-        _nursery().sendmsg([ask], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptors)])
-    pid = b""
-    while not pid.endswith(b"\n"):
-        piece = ours.recv(1)
-        assert piece, "the nursery is gone"
-        pid += piece
-    return Forked(int(pid), ours)
+    with open(log, "ab") as file:
+        return Forked("daemon", env=environment, more=[listener], stdout=file.fileno(), stderr=file.fileno())

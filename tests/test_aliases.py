@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 
-from conftest import ROOT, Daemon, wait_for
+from conftest import Daemon, verb, wait_for
 
 SUBMIT = {"command": ["true"]}
 
@@ -74,8 +72,7 @@ def test_an_alias_survives_a_restart_and_a_lost_store(daemon: Daemon):
     for extra in ("", "-wal", "-shm"):
         if os.path.exists(daemon.state.database + extra):
             os.unlink(daemon.state.database + extra)
-    fsck = [sys.executable, "-m", "task_runner", "fsck", "--rebuild", "--state-dir", str(daemon.state_dir)]
-    subprocess.run(fsck, cwd=ROOT, check=False, capture_output=True, timeout=60)
+    verb(daemon, "fsck", "--rebuild")
     daemon.start()
     assert [task["taskId"] for task in named(daemon, "kept")] == [task_id]
     assert daemon.post("/v1/tasks", {**SUBMIT, "alias": "kept"}).status_code == 409

@@ -25,7 +25,7 @@ from task_runner.service.store import Query
 from task_runner.service.task import Record, Task
 
 #: ends when it is told to, by a file in its working directory
-UNTIL_GO = "while [ ! -e go ]; do sleep 0.02; done"
+UNTIL_GO = "while [ ! -e go ]; do sleep 0.1; done"
 TASK_FIELDS = {
     "taskId", "state", "outcome", "exitCode", "signal", "stalled", "pendingReason", "currentActionIdx", "actions",
     "attempt", "progress", "createdAt", "executeAt", "startedAt", "finishedAt", "lastActivityAt", "usage", "output",

@@ -90,7 +90,7 @@ def test_nothing_of_the_daemon_outlives_a_killed_arbiter(served: Served) -> None
 
 def test_after_a_killed_arbiter_the_next_one_serves_the_same_port_and_task(served: Served) -> None:
     served.start()
-    command = ["sh", "-c", "while [ ! -e go ]; do sleep 0.05; done; exit 9"]
+    command = ["sh", "-c", "while [ ! -e go ]; do sleep 0.1; done; exit 9"]
     task_id = served.http.post("/v1/tasks", json={"command": command}).json()["taskId"]
     wait_for(lambda: served.http.get(f"/v1/tasks/{task_id}").json()["state"] == "running", "the task runs")
     assert served.arbiter is not None

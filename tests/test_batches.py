@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from conftest import Daemon, wait_for
 
-UNTIL_GO = ["sh", "-c", "while [ ! -e go ]; do sleep 0.05; done"]
+UNTIL_GO = ["sh", "-c", "while [ ! -e go ]; do sleep 0.1; done"]
 
 
 def batch(daemon: Daemon, batch_id: str, wait: int = 0) -> dict[str, Any]:

@@ -177,9 +177,9 @@ def test_the_group_of_each_attempt_is_its_own(shared: Daemon):
 
 def test_what_a_task_makes_below_its_group_is_cleared_away_with_it(shared: Daemon, tmp_path: Path):
     script = """d=$1; mkdir $d/a $d/a/b; sh -c "echo 0 > $d/a/b/cgroup.procs; exec sleep 600" &
-until grep -q . $d/a/b/cgroup.procs; do sleep 0.02; done; echo in; wait"""
+until grep -q . $d/a/b/cgroup.procs; do sleep 0.1; done; echo in; wait"""
     waiting = tmp_path / "go"
-    head = f"while [ ! -s {waiting} ]; do sleep 0.02; done; set -- $(cat {waiting}); "
+    head = f"while [ ! -s {waiting} ]; do sleep 0.1; done; set -- $(cat {waiting}); "
     task_id = shared.submit("sh", "-c", head + script, graceSeconds=0.2)
     own = group_of(shared, task_id)
     waiting.write_text(own.directories[0])
@@ -291,7 +291,7 @@ def test_a_pause_freezes_and_explain_says_so(shared: Daemon):
 
 
 def test_a_stop_of_a_frozen_task_is_polite(shared: Daemon):
-    task_id = frozen_task(shared, "trap 'exit 7' TERM; while :; do sleep 0.02; done", graceSeconds=30)
+    task_id = frozen_task(shared, "trap 'exit 7' TERM; while :; do sleep 0.1; done", graceSeconds=30)
     shared.post(f"/v1/tasks/{task_id}/stop")
     task = shared.wait(task_id)
     assert (task["outcome"], task["exitCode"], task["receipt"]["killedCount"]) == ("cancelled", 7, 0)
@@ -310,7 +310,7 @@ def pending_signals(pid: int) -> int:
 
 
 def test_a_signal_to_a_frozen_task_comes_when_it_goes_on(shared: Daemon):
-    task_id = frozen_task(shared, "trap 'echo got it; exit 3' USR1; while :; do sleep 0.02; done")
+    task_id = frozen_task(shared, "trap 'echo got it; exit 3' USR1; while :; do sleep 0.1; done")
     shared.post(f"/v1/tasks/{task_id}/signal", {"signal": "SIGUSR1"})
     pid = shared.task(task_id)["actions"][0]["process"]["pid"]
     wait_for(lambda: pending_signals(pid) & 1 << (signal.SIGUSR1 - 1), "the signal is pending")
@@ -321,7 +321,7 @@ def test_a_signal_to_a_frozen_task_comes_when_it_goes_on(shared: Daemon):
 
 
 def test_a_resume_wakes_nobody_who_had_stopped_by_himself(shared: Daemon):
-    task_id = frozen_task(shared, "sh -c 'kill -STOP $$; echo woken' & while :; do sleep 0.02; done")
+    task_id = frozen_task(shared, "sh -c 'kill -STOP $$; echo woken' & while :; do sleep 0.1; done")
     stopped = next(each for each in shared.alive(task_id) if each.state == "T")
     shared.post(f"/v1/tasks/{task_id}/resume")
     shared.wait_state(task_id, "running")

@@ -68,12 +68,12 @@ def test_run_ends_with_a_code_that_tells(task_runner: Run, arguments: list[str],
 
 
 def test_run_passes_standard_input_on(task_runner: Run):
-    done = task_runner("run", "--stdin", "od", "-c", input="a\r\nä")
+    done = task_runner("run", "--stdin", "od", "-c", given="a\r\nä")
     assert done.stdout.split()[1:5] == ["a", "\\r", "\\n", "303"]
     long = "x" * 3_000_000
-    assert task_runner("run", "--stdin", "cat", input=long).stdout == long
-    assert task_runner("run", "--stdin", "true", input=long).returncode == 0
-    assert task_runner("run", "-d", "--stdin", "cat", input=long).returncode == 125
+    assert task_runner("run", "--stdin", "cat", given=long).stdout == long
+    assert task_runner("run", "--stdin", "true", given=long).returncode == 0
+    assert task_runner("run", "-d", "--stdin", "cat", given=long).returncode == 125
 
 
 def test_run_passes_standard_input_on_as_it_comes(start: Start):
@@ -146,7 +146,7 @@ def test_run_stops_the_task_when_nobody_reads(daemon: Any, start: Start):
 
 
 def test_a_killed_run_leaves_its_task_alone(daemon: Any, start: Start, tmp_path: Path):
-    process = start("run", "--shell", "echo ready; while [ ! -e go ]; do sleep 0.05; done; exit 4")
+    process = start("run", "--shell", "echo ready; while [ ! -e go ]; do sleep 0.1; done; exit 4")
     process.stdout.readline()
     process.kill()
     process.wait()
@@ -244,7 +244,7 @@ def test_a_task_from_submit_to_remove(daemon: Any, task_runner: Run, tmp_path: P
     assert done.returncode == 1
     task_id = done.stdout.strip()
     assert "failed with exit code 2" in done.stderr
-    again = task_runner("submit", "--key", "k", "-", input=(tmp_path / "spec.json").read_text())
+    again = task_runner("submit", "--key", "k", "-", given=(tmp_path / "spec.json").read_text())
     assert (again.returncode, again.stdout.strip()) == (0, task_id)
 
     assert task_runner("logs", task_id[:6]).stdout == "one\ntwo\n"
@@ -283,7 +283,7 @@ def test_the_list_and_its_filters(daemon: Any, task_runner: Run):
 
 
 def test_logs_follow_to_the_end_over_a_restart(daemon: Any, start: Start, tmp_path: Path):
-    script = "echo before; while [ ! -e go ]; do sleep 0.05; done; echo after"
+    script = "echo before; while [ ! -e go ]; do sleep 0.1; done; echo after"
     task_id = daemon.submit("sh", "-c", script, workingDirectory=str(tmp_path))
     process = start("logs", "-f", task_id)
     begun = process.stdout.readline()
@@ -305,7 +305,7 @@ def test_an_interrupted_look_says_so_by_its_code(daemon: Any, start: Start):
 
 
 def test_stop_tells_what_it_did(daemon: Any, task_runner: Run):
-    stubborn = daemon.submit("sh", "-c", "trap '' TERM; while :; do sleep 0.05; done")
+    stubborn = daemon.submit("sh", "-c", "trap '' TERM; while :; do sleep 0.1; done")
     polite, over = daemon.submit("sleep", "600"), daemon.submit("true")
     daemon.wait_state(stubborn, "running")
     daemon.wait_state(polite, "running")
@@ -320,7 +320,7 @@ def test_stop_tells_what_it_did(daemon: Any, task_runner: Run):
 
 
 def test_stop_without_waiting(daemon: Any, task_runner: Run):
-    task_id = daemon.submit("sh", "-c", "trap '' TERM; while :; do sleep 0.05; done")
+    task_id = daemon.submit("sh", "-c", "trap '' TERM; while :; do sleep 0.1; done")
     daemon.wait_state(task_id, "running")
     done = task_runner("stop", "--no-wait", "--json", task_id)
     assert (done.returncode, json.loads(done.stdout)["state"]) == (0, "stopping")
@@ -329,7 +329,7 @@ def test_stop_without_waiting(daemon: Any, task_runner: Run):
 
 
 def test_pause_resume_signal_retry(daemon: Any, task_runner: Run):
-    task_id = daemon.submit("sh", "-c", "trap 'exit 6' HUP; echo ready; while :; do sleep 0.05; done")
+    task_id = daemon.submit("sh", "-c", "trap 'exit 6' HUP; echo ready; while :; do sleep 0.1; done")
     wait_for(lambda: daemon.output(task_id) == b"ready\n")
     assert task_runner("retry", task_id).returncode == 4
     assert task_runner("pause", task_id).stdout == f"{task_id}: paused\n"

@@ -16,7 +16,7 @@ from task_runner.cli.main import cli
 
 Cli = Callable[..., Result]
 SETTINGS = {"max_running": 8}
-UNTIL_GO = "while [ ! -e go ]; do sleep 0.05; done"
+UNTIL_GO = "while [ ! -e go ]; do sleep 0.1; done"
 
 
 @pytest.fixture

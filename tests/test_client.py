@@ -356,7 +356,7 @@ def test_batches_input_and_attempts_against_the_daemon(daemon: Any):
         (task_id,) = [task["taskId"] for task in client.list(entity="gs-1")]
         assert client.reschedule(task_id, 5e9)["executeAt"] == "2128-06-11T08:53:20.000000Z"
         assert client.stop_batch(waiting["batchId"])["numTasksCancelled"] == 1
-        line = "cat; while [ ! -e go ]; do sleep 0.05; done"  # a task that is over takes nothing, not even again
+        line = "cat; while [ ! -e go ]; do sleep 0.1; done"  # a task that is over takes nothing, not even again
         cat = client.submit({"shell": line, "openStdin": True})["taskId"]
         daemon.wait_state(cat, "running")
         assert client.send_input(cat, b"one", offset=0) == 3

@@ -22,7 +22,7 @@ from conftest import Daemon, faketime_library, wait_for
 from task_runner.lib import lock
 from task_runner.model.status import Heartbeat
 
-HOLD = "while [ ! -e go ]; do sleep 0.05; done; exit 3"
+HOLD = "while [ ! -e go ]; do sleep 0.1; done; exit 3"
 
 
 def held_task(daemon: Daemon) -> str:

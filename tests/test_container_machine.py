@@ -183,6 +183,11 @@ def test_it_says_what_it_does_and_leaves_nothing(remote: Callable[..., Remote]) 
     assert ids[-1] is not None
     assert last["container"]["imageId"]
     assert last["container"]["accounting"]["cpuSeconds"] >= 0
+    stages = [(note["container"]["stage"], note["container"]["removing"]) for note in it.notes if "container" in note]
+    assert list(dict.fromkeys(stages)) == [
+        ("fetching", False), ("making", False), ("running", False), ("ended", False), ("ended", True),
+    ]  # fmt: skip
+    assert (last["container"]["exitCode"], last["container"]["signal"], last["container"]["error"]) == (7, None, None)
     assert it.found() == []
 
 
@@ -243,22 +248,24 @@ def test_a_task_with_a_user_has_a_container_of_that_user(remote: Callable[..., R
 
 
 @pytest.mark.parametrize(
-    ("parameters", "reason"),
+    ("parameters", "reason", "stage"),
     [
-        ({"image": "localhost/nothing:1", "pull": "never"}, "the image localhost/nothing:1 is not here"),
-        ({"image": "127.0.0.1:1/nothing:1"}, "127.0.0.1:1"),
-        ({"command": ["/no/such/program"]}, "/no/such/program"),
-        ({"network": "no-such-network"}, "no-such-network"),
+        ({"image": "localhost/nothing:1", "pull": "never"}, "the image localhost/nothing:1 is not here", "unfetched"),
+        ({"image": "127.0.0.1:1/nothing:1"}, "127.0.0.1:1", "unfetched"),
+        ({"command": ["/no/such/program"]}, "/no/such/program", "unstarted"),
+        ({"network": "no-such-network"}, "no-such-network", "unstarted"),
     ],
 )
 def test_what_cannot_be_started_is_failed_in_the_engines_words(
-    remote: Callable[..., Remote], parameters: dict[str, Any], reason: str
+    remote: Callable[..., Remote], parameters: dict[str, Any], reason: str, stage: str
 ) -> None:
     it = remote()
     last = it.run(**parameters)
     assert last["code"] == 125
     assert reason in last["failed"]
     assert "ended" not in last
+    note = last["container"]
+    assert (note["stage"], note["error"], note["removing"]) == (stage, last["failed"], True)
     assert it.found() == []
 
 
@@ -292,7 +299,7 @@ def test_the_state_directory_is_not_to_be_mounted_through_a_link(remote: Callabl
 
 def test_signals_are_passed_on(remote: Callable[..., Remote]) -> None:
     it = remote()
-    script = "trap 'echo usr1' USR1; trap 'echo term; exit 9' TERM; echo ready; while :; do sleep 0.05; done"
+    script = "trap 'echo usr1' USR1; trap 'echo term; exit 9' TERM; echo ready; while :; do sleep 0.1; done"
     it.start("sh", "-c", script)
     it.hear("state", "running")
     wait_for(lambda: b"ready" in it.output)
@@ -307,7 +314,7 @@ def test_signals_are_passed_on(remote: Callable[..., Remote]) -> None:
 
 def test_a_container_that_ignores_a_stop_is_killed_by_the_engine(remote: Callable[..., Remote]) -> None:
     it = remote()
-    it.start("sh", "-c", "trap '' TERM; echo ready; while :; do sleep 0.05; done")
+    it.start("sh", "-c", "trap '' TERM; echo ready; while :; do sleep 0.1; done")
     wait_for(lambda: b"ready" in it.output)
     os.kill(it.pid, signal.SIGTERM)
     os.kill(it.pid, KILL)

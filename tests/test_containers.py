@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import PATIENCE, ROOT, Daemon, wait_for
+from conftest import Daemon, verb, wait_for
 from engines import Server
 from imageregistry import Registry
 from images import BUSYBOX_IMAGE, busybox
@@ -85,10 +83,41 @@ def refused(daemon: Daemon, **parameters: Any) -> dict[str, str]:
 # -- what it gets
 
 
+def test_what_lies_in_the_working_directory_is_shown_where_it_is_wanted(dock: Daemon) -> None:
+    script = "cat /etc/my.conf /opt/deep/own; echo more >> /etc/my.conf && echo x > /opt/deep/own || echo read-only; ls /work"
+    task = run(
+        dock,
+        "sh", "-c", script,
+        workAt=None,
+        workMounts=[
+            {"path": "conf", "target": "/etc/my.conf"},
+            {"path": "a/b", "target": "/opt/deep/own", "readOnly": True},
+        ],
+        task={"files": [{"path": "conf", "text": "of the task\n"}, {"path": "a/b", "text": "deep\n"}]},
+    )  # fmt: skip
+    output = dock.output(task["taskId"]).decode()
+    assert output.startswith("of the task\ndeep\n")
+    assert "read-only\n" in output
+    assert "ls: /work: No such file" in output
+    assert (dock.work(task["taskId"]) / "conf").read_text() == "of the task\nmore\n"
+
+
+def test_a_link_in_the_working_directory_leads_no_container_out_of_it(dock: Daemon, place: Path) -> None:
+    link = {"machine": "process", "parameters": {"command": ["ln", "-s", f"{place}/elsewhere", "link"]}}
+    parameters = {"image": BUSYBOX_IMAGE, "args": ["cat", "/a/file"], "workMounts": [{"path": "link", "target": "/a"}]}
+    task = dock.wait(dock.submit(actions=[link, {"machine": "container", "parameters": parameters}]))
+    assert task["outcome"] == "failed"
+    assert task["error"].endswith("mount link: it leads out of the working directory")
+    parameters["workMounts"] = [{"path": "none", "target": "/a"}]
+    task = dock.wait(dock.submit(actions=[{"machine": "container", "parameters": parameters}]))
+    assert task["outcome"] == "failed"
+    assert task["error"].endswith("mount none: No such file or directory")
+
+
 def test_a_container_has_what_was_asked_for(dock: Daemon, place: Path) -> None:
     script = """
         echo "$GREETING $1"; pwd; cat input; cat /data/file; echo more >> /data/file; echo made > output
-        touch /closed/x 2>/dev/null || echo read-only; ls /dev/full; ls /sys/class/net; grep -c . /proc/net/route
+        touch /closed/x 2>/dev/null || echo read-only; ls /dev/full /dev/other; ls /sys/class/net; grep -c . /proc/net/route
         ulimit -n; cat "$DB_FILE"; echo; exit 7
     """
     task = run(
@@ -100,7 +129,7 @@ def test_a_container_has_what_was_asked_for(dock: Daemon, place: Path) -> None:
             {"source": f"{place}/open", "target": "/data"},
             {"source": f"{place}/closed", "target": "/closed", "readOnly": True},
         ],
-        devices=["/dev/full"],
+        devices=["/dev/full", {"path": "/dev/full", "target": "/dev/other"}],
         network="none",
         limits={"openFiles": 77, "pids": 50, "memoryMb": 64},
         task={
@@ -110,7 +139,7 @@ def test_a_container_has_what_was_asked_for(dock: Daemon, place: Path) -> None:
     )  # fmt: skip
     output = dock.output(task["taskId"]).decode().splitlines()
     assert output == [
-        "hello world", "/work", "brought in", "in open", "read-only", "/dev/full", "lo", "1", "77", "sesame",
+        "hello world", "/work", "brought in", "in open", "read-only", "/dev/full", "/dev/other", "lo", "1", "77", "sesame",
     ]  # fmt: skip
     assert (task["outcome"], task["exitCode"], task["signal"]) == ("failed", 7, None)
     assert (place / "open/file").read_text() == "in open\nmore\n"
@@ -240,19 +269,12 @@ def test_other_engines_run_the_same_task(
 
 
 def test_the_command_line_runs_a_container(dock: Daemon, place: Path, tmp_path: Path) -> None:
-    def cli(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "task_runner", *arguments],
-            env={**dock.env, "PYTHONPATH": str(ROOT)}, cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE,
-            stdin=subprocess.DEVNULL, check=False,
-        )  # fmt: skip
-
-    done = cli(
-        "run", "--image", BUSYBOX_IMAGE, "--mount", f"{place}/open:/data:ro", "-e", "WHO=me", "--network", "none",
-        "--", "sh", "-c", "echo $WHO; touch /data/x 2>/dev/null || exit 4",
+    done = verb(
+        dock, "run", "--image", BUSYBOX_IMAGE, "--mount", f"{place}/open:/data:ro", "-e", "WHO=me", "--network", "none",
+        "--", "sh", "-c", "echo $WHO; touch /data/x 2>/dev/null || exit 4", cwd=tmp_path,
     )  # fmt: skip
     assert (done.returncode, done.stdout) == (4, "me\n"), done.stderr
-    wrong = cli("run", "--pull", "never", "true")
+    wrong = verb(dock, "run", "--pull", "never", "true")
     assert "--pull needs --image" in wrong.stderr
 
 
@@ -270,6 +292,10 @@ def test_the_command_line_runs_a_container(dock: Daemon, place: Path, tmp_path: 
         ({"mounts": [{"source": "PLACE/open", "target": "/run/task-runner/x"}]}, "mounts.0", "the place of"),
         ({"devices": ["/dev/sda"]}, "devices.0", "container_devices"),
         ({"devices": ["/dev/nul/../sda"]}, "devices.0", "container_devices"),
+        ({"devices": [{"path": "/dev/sda", "target": "/dev/null"}]}, "devices.0", "container_devices"),
+        ({"workMounts": [{"path": "../a", "target": "/a"}]}, "workMounts.0.path", ""),
+        ({"workMounts": [{"path": "a", "target": "/work"}]}, "workMounts.0", "/work is the place of workAt"),
+        ({"workMounts": [{"path": "a", "target": "/a"}, {"path": "b", "target": "/a/"}]}, "workMounts.1", "/a is the place of"),
         ({"network": "bridge"}, "network", "none, host"),
         ({"engine": "docker"}, "engine", "does not name docker"),
         ({"registry": {"username": "me", "passwordSecret": "nope"}}, "registry.passwordSecret", "no secret 'nope'"),

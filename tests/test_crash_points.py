@@ -83,7 +83,7 @@ def test_death_while_stopping(make_daemon, tmp_path, failpoint):
 def test_death_while_recovering(make_daemon, tmp_path):
     trace = tmp_path / "trace"
     daemon = make_daemon().start()
-    task_id = daemon.submit(**traced(trace, "while [ ! -e go ]; do sleep 0.05; done; exit 3"))
+    task_id = daemon.submit(**traced(trace, "while [ ! -e go ]; do sleep 0.1; done; exit 3"))
     daemon.wait_state(task_id, "running")
     daemon.kill()
     for _ in range(2):

@@ -99,7 +99,7 @@ def daemon(tmp_path_factory):
 
 
 #: ends by itself in any case
-WAITING = "n=0; while [ ! -e go ] && [ $n -lt 5000 ]; do sleep 0.02; n=$((n+1)); done; exit 7"
+WAITING = "n=0; while [ ! -e go ] && [ $n -lt 1000 ]; do sleep 0.2; n=$((n+1)); done; exit 7"
 #: whoever cleans up cannot find a runner by a lock that a test has damaged
 RUNNERS: list[process.Process] = []
 

@@ -63,10 +63,10 @@ def submit_until_refused(daemon: Daemon) -> tuple[list[str], dict]:
 def test_commands_run_on_and_endings_are_kept(daemon_on_small_disk, small_disk, tmp_path):
     daemon = daemon_on_small_disk
     go, written = tmp_path / "go", tmp_path / "written"
-    wait_outside = f"while [ ! -e {go} ]; do sleep 0.05; done"
+    wait_outside = f"while [ ! -e {go} ]; do sleep 0.1; done"
     quiet = daemon.submit(shell=f"{wait_outside}; exit 5")
     loud = daemon.submit(shell=f"{wait_outside}; head -c 4000000 /dev/zero; echo $? > {written}; exit 6")
-    stopped = daemon.submit(shell="trap 'exit 9' TERM; while :; do sleep 0.05; done")
+    stopped = daemon.submit(shell="trap 'exit 9' TERM; while :; do sleep 0.1; done")
     for task_id in (quiet, loud, stopped):
         daemon.wait_state(task_id, "running")
 
@@ -105,7 +105,7 @@ def test_commands_run_on_and_endings_are_kept(daemon_on_small_disk, small_disk, 
 def test_a_daemon_that_never_stops_stores_later_what_the_disk_refused(daemon_on_small_disk, small_disk, tmp_path):
     daemon = daemon_on_small_disk
     go = tmp_path / "go"
-    task_id = daemon.submit(shell=f"while [ ! -e {go} ]; do sleep 0.05; done; exit 4")
+    task_id = daemon.submit(shell=f"while [ ! -e {go} ]; do sleep 0.1; done; exit 4")
     daemon.wait_state(task_id, "running")
     filler = fill(small_disk)
     submit_until_refused(daemon)
@@ -139,7 +139,7 @@ def test_a_daemon_starts_on_a_full_disk_and_knows_its_tasks(daemon_on_small_disk
     over = daemon.submit(shell="exit 3")
     daemon.wait(over)
     actions = [{"machine": "process", "name": "n" * 200, "parameters": {"command": ["true"]}} for _ in range(98)]
-    wait_outside = {"machine": "process", "parameters": {"shell": f"while [ ! -e {go} ]; do sleep 0.05; done"}}
+    wait_outside = {"machine": "process", "parameters": {"shell": f"while [ ! -e {go} ]; do sleep 0.1; done"}}
     last = {"machine": "process", "parameters": {"shell": "exit 8"}}
     long = daemon.submit(actions=[wait_outside, *actions, last])
     daemon.wait_state(long, "running")

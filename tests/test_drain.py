@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import threading
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import pytest
-from conftest import PATIENCE, ROOT, Daemon, wait_for
+from conftest import PATIENCE, Daemon, Start, finish, wait_for
 from test_service import in_world
 
 from task_runner.errors import StorageFull
 from task_runner.model.state import State
 from task_runner.service import store as store_module
 
-UNTIL_GO = ["sh", "-c", "while [ ! -e go ]; do sleep 0.05; done"]
+UNTIL_GO = ["sh", "-c", "while [ ! -e go ]; do sleep 0.1; done"]
 
 
 def let_go(daemon: Daemon, task_id: str) -> None:
@@ -114,27 +111,7 @@ async def test_a_task_that_waits_for_its_next_try_does_not_keep_the_daemon_from_
 # -- on the command line
 
 
-@pytest.fixture
-def start(daemon: Daemon) -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    started: list[subprocess.Popen[str]] = []
-
-    def begin(*arguments: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "task_runner", *arguments]
-        env = {**daemon.env, "PYTHONPATH": str(ROOT)}
-        started.append(
-            subprocess.Popen(
-                command, env=env, text=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-            )
-        )
-        return started[-1]
-
-    yield begin
-    for each in started:
-        each.kill()
-        each.communicate()
-
-
-def test_drain_and_wait_ends_when_it_is_empty(daemon: Daemon, start: Callable[..., subprocess.Popen[str]]):
+def test_drain_and_wait_ends_when_it_is_empty(daemon: Daemon, start: Start):
     running = daemon.submit(*UNTIL_GO)
     daemon.wait_state(running, "running")
     waiting = start("drain", "--wait")
@@ -143,18 +120,15 @@ def test_drain_and_wait_ends_when_it_is_empty(daemon: Daemon, start: Callable[..
     daemon.restart()  # it waits for the daemon, and goes on waiting
     assert waiting.poll() is None
     let_go(daemon, running)
-    out, err = waiting.communicate(timeout=PATIENCE)
-    assert waiting.returncode == 0, err
-    assert "none still active" in out
+    code, out, err = finish(waiting)
+    assert code == 0, err
+    assert b"none still active" in out
 
 
-def test_drain_gives_up_when_its_time_is_over(daemon: Daemon, start: Callable[..., subprocess.Popen[str]]):
+def test_drain_gives_up_when_its_time_is_over(daemon: Daemon, start: Start):
     daemon.wait_state(daemon.submit(*UNTIL_GO), "running")
-    late = start("drain", "--wait", "--timeout", "0.2")
-    out, _err = late.communicate(timeout=PATIENCE)
-    assert late.returncode == 124
-    assert "1 still active" in out
+    code, out, _err = finish(start("drain", "--wait", "--timeout", "0.2"))
+    assert code == 124
+    assert b"1 still active" in out
     assert node(daemon)["draining"]
-    usage = start("drain", "--timeout", "5")
-    usage.communicate(timeout=PATIENCE)
-    assert usage.returncode == 2
+    assert finish(start("drain", "--timeout", "5"))[0] == 2

@@ -24,7 +24,7 @@ from task_runner.engines.base import Engine, Login, Order
 from task_runner.engines.cgroupwatch import CgroupWatch
 from task_runner.engines.find import open_engine
 from task_runner.errors import EngineFailed
-from task_runner.model.walls import Mount, TaskLimits
+from task_runner.model.walls import Device, Mount, TaskLimits
 
 ENGINES = [
     pytest.param("podman", marks=pytest.mark.needs("root", "podman", "runc", "busybox", "curl")),
@@ -148,7 +148,7 @@ def test_output_goes_on_where_a_reader_stopped(bench: Bench) -> None:
 
 
 def test_output_is_followed_while_it_is_written(bench: Bench) -> None:
-    container = bench.begin("echo begun; until [ -e /shared/go ]; do sleep 0.05; done; echo on; exit 5")
+    container = bench.begin("echo begun; until [ -e /shared/go ]; do sleep 0.1; done; echo on; exit 5")
     pairs = bench.engine.output(container, (0, 0))
     assert next(pairs) == (1, b"begun\n")
     (bench.shared / "go").touch()
@@ -222,8 +222,17 @@ def test_nothing_in_a_container_gains_privileges(bench: Bench) -> None:
 def test_a_device_is_there_if_it_is_asked_for(bench: Bench) -> None:
     if not os.path.exists("/dev/loop-control"):
         pytest.skip("this machine has no device that containers do not have")
-    code, out, _ = bench.run("ls /dev/loop-control", devices=["/dev/loop-control"])
+    code, out, _ = bench.run("ls /dev/loop-control", devices=[Device(path="/dev/loop-control")])
     assert (code, out) == (0, b"/dev/loop-control\n")
+
+
+def test_a_device_has_the_place_and_the_permissions_that_were_asked_for(bench: Bench) -> None:
+    if not os.path.exists("/dev/loop-control"):
+        pytest.skip("this machine has no device that containers do not have")
+    shown = Device(path="/dev/loop-control", target="/dev/another", permissions="r")
+    script = ": < /dev/another && echo read; (: > /dev/another) 2>&1 | grep -o 'not permitted'; ls /dev/loop-control || true"
+    code, out, _ = bench.run(script, devices=[shown])
+    assert (code, out) == (0, b"read\nnot permitted\n")
 
 
 def test_network_none_has_nothing_but_itself(bench: Bench) -> None:
@@ -317,7 +326,7 @@ def test_images_are_known_by_an_id(bench: Bench) -> None:
 
 def test_a_container_is_seen_from_its_making_to_its_removal(bench: Bench) -> None:
     engine = bench.engine
-    container = engine.create(bench.order("until [ -e /shared/go ]; do sleep 0.05; done; exit 3"))
+    container = engine.create(bench.order("until [ -e /shared/go ]; do sleep 0.1; done; exit 3"))
     assert engine.look(container).state == "created"
     assert engine.look(container).exit_code is None
     engine.start(container)
@@ -335,7 +344,7 @@ def test_a_container_is_seen_from_its_making_to_its_removal(bench: Bench) -> Non
 
 
 def test_waiting_ends_with_the_container(bench: Bench) -> None:
-    container = bench.begin("until [ -e /shared/go ]; do sleep 0.05; done")
+    container = bench.begin("until [ -e /shared/go ]; do sleep 0.1; done")
     timer = threading.Timer(0.3, (bench.shared / "go").touch)
     timer.start()
     assert bench.engine.wait(container, PATIENCE).state == "exited"
@@ -358,7 +367,7 @@ def test_containers_are_found_by_labels_in_every_state(bench: Bench) -> None:
 
 
 def test_a_signal_reaches_the_main_process(bench: Bench) -> None:
-    container = bench.begin("trap 'echo heard; exit 42' USR1; touch /shared/ready; while :; do sleep 0.05; done")
+    container = bench.begin("trap 'echo heard; exit 42' USR1; touch /shared/ready; while :; do sleep 0.1; done")
     bench.wait_file("ready")
     bench.engine.send(container, "SIGUSR1")
     assert bench.engine.wait(container, PATIENCE).exit_code == 42
@@ -418,8 +427,8 @@ def test_removing_a_running_container_leaves_nothing_of_it(bench: Bench) -> None
 
 
 def test_a_container_outlives_its_engine(bench: Bench, server: Server) -> None:
-    script = "echo before; until [ -e /shared/{0} ]; do sleep 0.05; done; echo after; touch /shared/{0}-said; sleep 0.2;"
-    stays = bench.begin(script.format("stays") + "until [ -e /shared/end ]; do sleep 0.05; done; exit 8")
+    script = "echo before; until [ -e /shared/{0} ]; do sleep 0.1; done; echo after; touch /shared/{0}-said; sleep 0.2;"
+    stays = bench.begin(script.format("stays") + "until [ -e /shared/end ]; do sleep 0.1; done; exit 8")
     ends = bench.begin(script.format("ends") + "exit 9")
     pid = bench.engine.look(ends).pid
     for container in (stays, ends):

@@ -22,7 +22,7 @@ from task_runner.engines import crioutput, filewatch, outputfiles
 from task_runner.engines.base import Order
 from task_runner.engines.cri import CriEngine
 from task_runner.errors import EngineFailed
-from task_runner.model.walls import Mount, TaskLimits
+from task_runner.model.walls import Device, Mount, TaskLimits
 
 pytestmark = [pytest.mark.needs("root", "containerd", "runc", "busybox"), pytest.mark.usefixtures("left")]
 
@@ -164,7 +164,7 @@ def test_output_is_byte_for_byte(engine: CriEngine, tmp_path: Path) -> None:
 
 
 def test_output_is_followed_while_it_is_written(engine: CriEngine, tmp_path: Path) -> None:
-    what = shell("echo first; until [ -e /in/go ]; do sleep 0.05; done; echo last >&2", mounts=mount(tmp_path))
+    what = shell("echo first; until [ -e /in/go ]; do sleep 0.1; done; echo last >&2", mounts=mount(tmp_path))
     container = engine.create(what)
     pairs: list[tuple[int, bytes]] = []
     reader = threading.Thread(target=lambda: pairs.extend(engine.output(container, (0, 0))))
@@ -201,7 +201,7 @@ def test_a_container_outlives_its_engine_and_is_found_again(
     tmp_path: Path,
 ) -> None:
     first = CriEngine(str(cri_server.socket))
-    what = shell("echo one; until [ -e /in/go ]; do sleep 0.05; done; echo two; exit 5", mounts=mount(tmp_path))
+    what = shell("echo one; until [ -e /in/go ]; do sleep 0.1; done; echo two; exit 5", mounts=mount(tmp_path))
     container = begin(first, what)
     assert next(first.output(container, (0, 0))) == (1, b"one\n")
     cri_server.kill()
@@ -270,7 +270,7 @@ def test_limits_are_those_of_the_container(engine: CriEngine) -> None:
 
 def test_processes_beyond_the_limit_are_refused(engine: CriEngine, tmp_path: Path) -> None:
     what = shell(
-        "until [ -e /in/go ]; do sleep 0.05; done; for i in 1 2 3 4 5 6 7 8 9 10; do sleep 30 & done; wait",
+        "until [ -e /in/go ]; do sleep 0.1; done; for i in 1 2 3 4 5 6 7 8 9 10; do sleep 30 & done; wait",
         limits=TaskLimits(pids=6),
         mounts=mount(tmp_path),
     )
@@ -328,7 +328,7 @@ def test_it_can_gain_no_privileges_and_change_nothing_of_the_kernel(engine: CriE
 def test_a_device_of_this_machine_can_be_used(engine: CriEngine, tmp_path: Path) -> None:
     device = str(tmp_path / "null")
     os.mknod(device, 0o20666, os.makedev(1, 3))
-    assert outcome(engine, shell(f"[ -c {device} ] && echo x > {device} && echo ok", devices=[device])) == (0, "ok\n")
+    assert outcome(engine, shell(f"[ -c {device} ] && echo x > {device} && echo ok", devices=[Device(path=device)])) == (0, "ok\n")
 
 
 def test_a_mount_that_is_not_there_is_refused_and_not_made(engine: CriEngine, tmp_path: Path) -> None:
@@ -443,7 +443,7 @@ def test_output_lies_below_one_directory_for_each_engine(engine: CriEngine) -> N
 
 
 def test_a_signal_reaches_the_main_process(engine: CriEngine) -> None:
-    container = begin(engine, shell("trap 'echo got; exit 9' USR1; echo ready; while :; do sleep 0.05; done"))
+    container = begin(engine, shell("trap 'echo got; exit 9' USR1; echo ready; while :; do sleep 0.1; done"))
     pairs = engine.output(container, (0, 0))
     assert next(pairs) == (1, b"ready\n")
     engine.send(container, "SIGUSR1")

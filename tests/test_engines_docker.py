@@ -191,7 +191,7 @@ def container(engine: Engine, tmp_path: Path) -> Iterator[str]:
     name = f"test-{uuid.uuid4().hex[:12]}"
     script = (
         "head -c 20000 /dev/zero | tr '\\0' x; echo; printf 'a\\000\\377b'; echo oops >&2; touch /shared/said;"
-        "until [ -e /shared/go ]; do sleep 0.05; done; echo; printf end"
+        "until [ -e /shared/go ]; do sleep 0.1; done; echo; printf end"
     )
     order = Order(
         name=name,

@@ -13,7 +13,7 @@ from test_output import events
 
 from task_runner.model.state import State, reachable
 
-UNTIL_GO = "while [ ! -e go ]; do sleep 0.02; done"
+UNTIL_GO = "while [ ! -e go ]; do sleep 0.1; done"
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import PATIENCE, ROOT, Daemon, wait_for
+from conftest import PATIENCE, Daemon, verb, wait_for
 
 from task_runner.environment.base import Sighting
 from task_runner.lib import portrait, process
@@ -442,25 +442,13 @@ def test_an_unknown_task_cannot_be_explained(daemon: Daemon):
     assert daemon.http.get("/v1/tasks/" + "0" * 16 + "/explain").status_code == 404
 
 
-def test_the_command_line_explains(daemon: Daemon, tmp_path: Path):
+def test_the_command_line_explains(daemon: Daemon):
     task_id = daemon.submit("sh", "-c", r"printf 'a\033[2Jb\n'; sleep 1000; :")
     wait_for(lambda: explained(daemon, task_id)["processCount"] == 3)
 
-    def run(*arguments: str) -> str:
-        done = subprocess.run(
-            [sys.executable, "-m", "task_runner", "explain", *arguments],
-            env={**daemon.env, "PYTHONPATH": str(ROOT)},
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-            check=True,
-        )
-        return done.stdout
-
-    shown = run(task_id)
+    shown = verb(daemon, "explain", task_id).stdout
     assert shown.startswith("It runs action 1 of 1 (process)")
     assert "    sleep 1000" in shown
     assert "(the runner)" in shown
     assert "\x1b" not in shown
-    assert json.loads(run(task_id, "--json"))["taskId"] == task_id
+    assert json.loads(verb(daemon, "explain", task_id, "--json").stdout)["taskId"] == task_id

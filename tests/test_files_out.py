@@ -23,6 +23,7 @@ from urllib.parse import quote
 import httpx
 import pytest
 from conftest import PATIENCE, ROOT, Daemon, wait_for
+from nursery import run_verb
 
 from task_runner.api.files import parse_range
 from task_runner.client import ApiError, Client
@@ -137,7 +138,7 @@ def test_a_task_that_has_not_started_has_no_files_yet(shared: Daemon):
 
 
 def test_files_are_there_while_the_task_runs(shared: Daemon):
-    task_id = shared.submit("sh", "-c", "echo so far > log; while [ ! -e stop ]; do sleep 0.05; done")
+    task_id = shared.submit("sh", "-c", "echo so far > log; while [ ! -e stop ]; do sleep 0.1; done")
     wait_for(lambda: get(shared, task_id, "/log").status_code == 200)
     assert get(shared, task_id, "/log").content == b"so far\n"
     assert tarball(get(shared, task_id, "?archive=tar").content) == {"log": b"so far\n"}
@@ -526,15 +527,7 @@ def test_the_client_does_not_glue_two_files_together():
 
 
 def run(daemon: Daemon, *arguments: str, cwd: Path) -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run(
-        [sys.executable, "-m", "task_runner", *arguments],
-        env={**daemon.env, "PYTHONPATH": str(ROOT)},
-        cwd=cwd,
-        capture_output=True,
-        stdin=subprocess.DEVNULL,
-        timeout=PATIENCE,
-        check=False,
-    )
+    return run_verb(*arguments, env=daemon.env, cwd=cwd, timeout=PATIENCE)
 
 
 def test_the_command_line_lists(shared: Daemon, made: str, tmp_path: Path):

@@ -21,7 +21,7 @@ from task_runner.model.status import FORMAT, Status
 
 DATA = Path(__file__).parent / "data"
 #: of every format that was released, and of every set of fields that a release added; the newest last
-FORMATS = ["format-1", "format-1-steps", "format-1-walls"]
+FORMATS = ["format-1", "format-1-steps", "format-1-walls", "format-1-stages"]
 TASK = "0123456789abcdef"
 
 

@@ -192,7 +192,7 @@ def test_a_line_comes_while_the_command_runs_and_the_task_does_not_know_of_the_f
 
 def test_a_server_that_dies_and_comes_back_gets_every_line_once(shared: Daemon, receiver: Make):
     target = receiver(Tcp)
-    script = "seq 1 100; while [ ! -e one ]; do sleep 0.02; done; seq 101 200; while [ ! -e two ]; do sleep 0.02; done; seq 201 300"
+    script = "seq 1 100; while [ ! -e one ]; do sleep 0.1; done; seq 101 200; while [ ! -e two ]; do sleep 0.1; done; seq 201 300"
     task_id = shared.submit("sh", "-c", script, logging=target.logging())
     wait_for(lambda: len(target.raw) == 100, "the first lines have come")
     target.die()
@@ -210,7 +210,7 @@ def test_a_server_that_dies_and_comes_back_gets_every_line_once(shared: Daemon, 
 def test_a_server_that_begins_after_the_task_gets_every_line(shared: Daemon, receiver: Make, kind: type):
     target = receiver(kind)
     target.close()
-    task_id = shared.submit("sh", "-c", "seq 1 50; while [ ! -e go ]; do sleep 0.02; done", logging=target.logging())
+    task_id = shared.submit("sh", "-c", "seq 1 50; while [ ! -e go ]; do sleep 0.1; done", logging=target.logging())
     wait_for(lambda: note_of(shared, task_id).exists(), "the forwarder has seen that nobody is there")
     target.open()
     go(shared, task_id)
@@ -242,7 +242,7 @@ def stuck(shared: Daemon, authority: Authority) -> Iterator[dict[str, Stuck]]:
     }
     targets["dead tcp"].close()
     targets["dead udp"].close()
-    script = "seq 1 100; while [ ! -e go ]; do sleep 0.02; done; seq 101 50000"
+    script = "seq 1 100; while [ ! -e go ]; do sleep 0.1; done; seq 101 50000"
     found = {name: Stuck(shared.submit("sh", "-c", script, logging=target.logging()), target) for name, target in targets.items()}
     dying = found["dies"].target
     wait_for(lambda: len(dying.raw) == 100, "the first lines have come")
@@ -309,7 +309,7 @@ def test_no_forwarder_outlives_a_killed_runner_for_long(shared: Daemon, receiver
 
 def test_a_killed_forwarder_breaks_nothing_and_what_it_did_is_not_known(shared: Daemon, receiver: Make):
     target = receiver(Tcp)
-    task_id = shared.submit("sh", "-c", "echo one; while [ ! -e go ]; do sleep 0.02; done; echo two", logging=target.logging())
+    task_id = shared.submit("sh", "-c", "echo one; while [ ! -e go ]; do sleep 0.1; done; echo two", logging=target.logging())
     wait_for(lambda: target.texts == [b"one"], "the first line has come")
     for pid in forwarders(shared, task_id):
         os.kill(pid, signal.SIGKILL)
@@ -556,7 +556,7 @@ def test_the_longest_head_leaves_room_for_text(growing: Any):
 @pytest.mark.parametrize("transport", ["udp", "tcp"])
 def test_rsyslogd_understands_it(shared: Daemon, rsyslog: Rsyslog, transport: str):
     syslog = {"host": "127.0.0.1", "port": getattr(rsyslog, transport), "transport": transport, "facility": 17}
-    script = "while [ ! -e go ]; do sleep 0.02; done; echo out; echo naïve '[x]' >&2; seq 1 200; printf end"
+    script = "while [ ! -e go ]; do sleep 0.1; done; echo out; echo naïve '[x]' >&2; seq 1 200; printf end"
     terms = {"name": "build", "outputMode": "separate", "logging": {"syslog": syslog, "tagPrefix": "ci-"}}
     task_id = shared.submit("sh", "-c", script, **terms)
     wait_for(lambda: _listens(rsyslog, transport), "rsyslogd is up")

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from attempts import Attempt, attempt, shell, states  # noqa: F401  a fixture
-from conftest import PATIENCE, ROOT, wait_for
+from conftest import PATIENCE, wait_for
 
 from task_runner.lib import process, signals
 from task_runner.lib.clock import stamp
@@ -94,6 +94,8 @@ def test_what_makes_no_sense_is_ignored(line):
         {"limits": [to_json(LimitNote(limit="pids", asked=1.0, by=None, note="\N{SNOWMAN}" * 1000))] * 50},
         {"name": "n" * 10_000, "image": "\U0001f4a9" * 10_000, "id": "\x00" * 10_000},
         {"outputNote": "\x01" * 100_000},
+        {"stage": "\x01" * 10_000, "error": "\N{SNOWMAN}" * 10_000, "signal": "S" * 10_000},
+        {"exitCode": 10**4000},
         {"accounting": {"by": "cgroup v2" * 1000}},
         {"accounting": {"by": "cgroup v2", "memoryPeakBytes": 10**4000}},
     ],
@@ -110,7 +112,6 @@ def test_whatever_is_said_of_a_container_fits_into_the_last_status(more):
 # -- a runner and a machine that says what the test wants
 
 
-SAYER = [sys.executable, str(ROOT / "tests/tools/sayer.py")]
 RUNS = "say(state='running'); "
 OVER = "say(ended={'exitCode': 0}); "
 
@@ -126,7 +127,7 @@ def sayer(attempt: Callable[..., Attempt]) -> Callable[..., Attempt]:  # noqa: F
 
     def start(*actions: dict[str, Any], follows: Attempt | None = None, **spec: Any) -> Attempt:
         more = {} if follows is None else {"path": Path(follows.directory.task), "follows": follows}
-        return attempt({"actions": list(actions), **spec}, prefix=SAYER, **more)
+        return attempt({"actions": list(actions), **spec}, kind="sayer", **more)
 
     return start
 

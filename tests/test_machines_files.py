@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import base64
 import os
+import socket
+import ssl
 import stat
+import subprocess
 import threading
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -100,6 +105,89 @@ def test_a_fetch_as_it_was_asked_for(bench: Bench, site: Site):
         "Basic " + base64.b64encode(b"only:").decode(),
         "Bearer auch",
     ]
+
+
+def test_a_fetch_with_a_body(bench: Bench, site: Site):
+    bodies: list[bytes] = []
+
+    def take(request: Handler) -> None:
+        bodies.append(request.rfile.read(int(request.headers.get("Content-Length") or 0)))
+        request.reply(200, b"1")
+
+    url = site.on("/f", take)
+    json_type = {"content-type": "application/json"}
+    fetches = [{"url": url, "method": "PUT", "body": "grüße"}, {"url": url, "method": "POST", "body": "{}", "headers": json_type}]
+    assert place(bench, *({"path": str(index), "fetch": each} for index, each in enumerate(fetches))).code == 0
+    assert bodies == ["grüße".encode(), b"{}"]
+    assert [each.headers["Content-Type"] for each in site.requests] == ["text/plain; charset=utf-8", "application/json"]
+
+
+@pytest.mark.parametrize(("status", "methods", "sizes"), [(303, ["POST", "GET"], ["2", None]), (307, ["POST", "POST"], ["2", "2"])])
+def test_a_body_goes_on_where_the_method_does(bench: Bench, site: Site, status: int, methods: list[str], sizes: list[str | None]):
+    site.on("/g", lambda request: request.reply(200, b"1"))
+    url = site.on("/f", lambda request: request.reply(status, location="/g"))
+    assert place(bench, {"path": "f", "fetch": {"url": url, "method": "POST", "body": "{}"}}).code == 0
+    assert [each.command for each in site.requests] == methods
+    assert [each.headers["Content-Length"] for each in site.requests] == sizes
+
+
+def test_statuses_that_hold_the_file(bench: Bench, site: Site):
+    odd = site.on("/odd", lambda request: request.reply(418, b"tea"))
+    url = site.on("/f", lambda request: request.reply(200, b"1"))
+    assert place(bench, {"path": "f", "fetch": {"url": odd, "statuses": [200, 418]}}).code == 0
+    assert (bench.work / "f").read_bytes() == b"tea"
+    (bench.work / "f").unlink()
+    refused(bench, {"fetch": {"url": url, "statuses": [201, 204]}}, "200 OK, which is none of the statuses that were asked for")
+    moved = site.on("/moved", lambda request: request.reply(302, b"here", location="/f"))
+    assert place(bench, {"path": "f", "fetch": {"url": moved, "statuses": [302]}}).code == 0
+    assert (bench.work / "f").read_bytes() == b"here"
+
+
+def test_headers_that_are_secrets(bench: Bench, site: Site):
+    fetch = {"url": site.on("/f", lambda request: request.reply(200)), "headerSecrets": {"X-Api-Key": "key"}}
+    assert place(bench, {"path": "f", "fetch": fetch}, secrets={"key": "geheim"}).code == 0
+    assert site.requests[0].headers["X-Api-Key"] == "geheim"
+    (bench.work / "f").unlink()
+    refused(bench, {"fetch": fetch}, "'key' was not given")
+
+
+def test_a_header_that_is_a_secret_is_not_for_another_host(bench: Bench, site: Site, make_site: Callable[[], Site]):
+    other = make_site()
+    target = other.on("/g", lambda request: request.reply(200))
+    url = site.on("/f", lambda request: request.reply(307, location=target))
+    place(bench, {"path": "f", "fetch": {"url": url, "headerSecrets": {"X-Api-Key": "key"}}}, secrets={"key": "geheim"})
+    assert [each.headers["X-Api-Key"] for each in (*site.requests, *other.requests)] == ["geheim", None]
+
+
+@pytest.mark.needs("openssl")
+def test_a_certificate_that_nobody_trusts(bench: Bench, site: Site, tmp_path: Path):
+    certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
+    making = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=else"]
+    subprocess.run([*making, "-keyout", str(key), "-out", str(certificate)], check=True, capture_output=True)
+    secure = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    secure.load_cert_chain(certificate, key)
+    site.socket = secure.wrap_socket(site.socket, server_side=True)
+    site.scheme = "https"
+    url = site.on("/f", lambda request: request.reply(200, b"1"))
+    refused(bench, {"fetch": {"url": url}}, "certificate is not trusted")
+    assert place(bench, {"path": "f", "fetch": {"url": url, "insecure": True, "connectSeconds": 30}}).code == 0
+
+
+def test_connecting_has_a_time_of_its_own(bench: Bench, site: Site):
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
+        held = [socket.socket() for _ in range(4)]
+        try:
+            for each in held:  # until nobody more is let in
+                each.setblocking(False)
+                each.connect_ex(full.getsockname())
+            fetch = {"url": f"http://127.0.0.1:{full.getsockname()[1]}/", "connectSeconds": 0.2, "timeoutSeconds": 600}
+            refused(bench, {"fetch": fetch}, "there was no connection within 0.2 seconds")
+        finally:
+            for each in held:
+                each.close()
+    slow = threading.Event()
+    url = site.on("/f", lambda request: (slow.wait(0.5), request.reply(200))[1])
+    assert place(bench, {"path": "f", "fetch": {"url": url, "connectSeconds": 0.2, "timeoutSeconds": 600}}).code == 0
 
 
 def test_a_fetch_that_fails(bench: Bench, site: Site):

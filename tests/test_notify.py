@@ -10,8 +10,6 @@ import contextlib
 import json
 import re
 import secrets as tokens
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -22,7 +20,7 @@ from typing import Any
 
 import httpx
 import pytest
-from conftest import PATIENCE, ROOT, Daemon, wait_for
+from conftest import PATIENCE, ROOT, Daemon, verb, wait_for
 
 from task_runner.errors import NotFound, StorageFull, TaskRunnerError
 from task_runner.lib.clock import SystemClock, stamp
@@ -703,14 +701,8 @@ def notifications(daemon: Daemon, task_id: str) -> list[dict[str, Any]]:
 
 
 def cli(daemon: Daemon, *words: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "task_runner", *words],
-        env=daemon.env,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=True,
-    )
+    done = verb(daemon, *words)
+    assert done.returncode == 0, done.stderr
     return done.stdout
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from conftest import Daemon, wait_for
 
-UNTIL_GO = "while [ ! -e go ]; do sleep 0.05; done"
+UNTIL_GO = "while [ ! -e go ]; do sleep 0.1; done"
 SETTINGS = {"pools": '{"licences": 1}', "cpus": 4, "memory_mb": 1000, "gpus": 2}
 
 

@@ -17,7 +17,7 @@ from conftest import PATIENCE, Daemon, wait_for
 
 from task_runner.api.follow import CHUNK, Source, tail_offset
 
-UNTIL_GO = "while [ ! -e go ]; do sleep 0.02; done"
+UNTIL_GO = "while [ ! -e go ]; do sleep 0.1; done"
 
 
 def log(daemon: Daemon, task_id: str) -> Path:

@@ -433,7 +433,7 @@ def filters(daemon: Daemon, task_id: str) -> list[int]:
     return [pid for pid in found if pid != daemon.runner_pid(task_id)]
 
 
-UNTIL_GO = "while [ ! -e go ]; do sleep 0.02; done"
+UNTIL_GO = "while [ ! -e go ]; do sleep 0.1; done"
 
 
 def test_a_task_with_a_secret_shows_stars(keeper: Daemon):

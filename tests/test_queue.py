@@ -71,6 +71,7 @@ class World:
         self.launches: list[str] = []
         self.grants: dict[str, Grant | None] = {}
         self.cancelled: dict[str, str | None] = {}
+        self.outcomes: dict[str, Outcome] = {}
         self.order_of_endings: list[str] = []
         self.asked: list[Callable[[], None]] = []
         self.timers: list[Timer] = []
@@ -126,9 +127,9 @@ class World:
 
     # -- the service
 
-    def cancel(self, task: Task, reason: str | None) -> None:
-        self.cancelled[task.id] = reason
-        self._do(task, lambda: self.end(task.id, Outcome.CANCELLED))
+    def cancel(self, task: Task, reason: str | None, outcome: Outcome) -> None:
+        self.cancelled[task.id], self.outcomes[task.id] = reason, outcome
+        self._do(task, lambda: self.end(task.id, outcome))
 
     def due(self, tasks: list[Task]) -> None:
         for task in tasks:
@@ -449,7 +450,7 @@ def test_only_those_fall_that_need_success():
 
 def test_a_cancel_that_comes_to_nothing_is_asked_for_again():
     made = World()
-    made.queue.cancel = lambda task, reason: None
+    made.queue.cancel = lambda task, reason, outcome: None
     made.add("a", after=after("gone"))
     assert "it is being cancelled: task gone" in made.reason("a")
     made.queue.cancel = made.cancel
@@ -630,6 +631,217 @@ def test_a_new_daemon_waits_the_rest_by_the_wall_clock_within_bounds(away, rest)
     assert made.launches == ["a", "a"]
 
 
+# -- the time within which a task is to start
+
+
+def timed_out(world: World, task_id: str) -> str | None:
+    """Why a task ended that was not started in time; None: it did not end so."""
+    return world.cancelled[task_id] if world.outcomes.get(task_id) is Outcome.TIMED_OUT else None
+
+
+def test_a_task_that_is_not_started_in_time_is_ended_with_what_it_waited_for():
+    made = limited(1)
+    made.add("a")
+    made.add("b", start_within_seconds=5)
+    made.advance(4.9)
+    assert made.cancelled == {}
+    made.advance(0.1)
+    assert timed_out(made, "b") == "it was not started within 5 s: 1 of 1 tasks are running (max_running)"
+    made.end("a")
+    assert made.launches == ["a"]
+
+
+WAITS = {
+    "room": ({"resources": Resources(cpus=4)}, "needs 4 CPUs, 3 free"),
+    "pool": ({"pools": ["a"]}, "pool a: 1 of 1 places are taken"),
+    "entity": ({"entity": "e"}, "entity e is busy with task first"),
+    "after": ({"after": [After(task="first")]}, "waits for task first to succeed"),
+    "batch": ({"batch": "held"}, "its batch is paused"),
+    "unfit": ({"resources": Resources(cpus=5)}, "needs 5 CPUs, and there are 4 in all"),
+}
+
+
+@pytest.mark.parametrize("what", WAITS)
+def test_whatever_it_waits_for_counts(what):
+    asked, words = WAITS[what]
+    made = World()
+    made.hold("held", True)
+    made.add("first", entity="e", pools=["a"], resources=Resources(cpus=1))
+    made.add("a", start_within_seconds=5, **asked)
+    assert made.reason("a") == words
+    made.advance(5)
+    assert timed_out(made, "a") == f"it was not started within 5 s: {words}"
+    made.hold("held", False)
+    made.end("first")
+    assert made.launches == ["first"]
+
+
+def test_a_drained_node_counts_and_the_queue_wakes_up_in_time():
+    made = World()
+    made.drain(True)
+    made.timers.clear()
+    made.add("a", start_within_seconds=0.25)
+    assert made.sleep is not None
+    assert made.sleep <= 0.25
+    made.clock.advance(0.25)
+    made.wake()
+    assert "the daemon is draining" in str(timed_out(made, "a"))
+
+
+def test_what_becomes_free_in_the_moment_in_which_its_time_is_over_is_not_for_it():
+    made = limited(1)
+    made.add("a")
+    made.add("b", start_within_seconds=5)
+    made.add("c")
+    made.clock.advance(5)
+    made.end("a")
+    assert made.running == ["c"]
+    assert timed_out(made, "b")
+
+
+def test_a_task_whose_launch_is_on_its_way_is_not_ended_unless_the_launch_comes_to_nothing():
+    made = World()
+    task = made.add("a", start_within_seconds=5)
+    made.advance(60)
+    assert made.cancelled == {}
+    made.queue.back(task)
+    made.queue.fill()
+    assert timed_out(made, "a")
+    assert made.launches == ["a"]
+
+
+def test_a_launch_that_is_refused_again_and_again_counts_and_says_so():
+    made = World()
+    made.refuse = True
+    made.add("a", start_within_seconds=5)
+    for _ in range(60):
+        made.advance(0.1)
+    assert timed_out(made, "a") == (
+        "it was not started within 5 s: it could not be started, and will be tried again: no more processes"
+    )
+
+
+def test_the_time_begins_when_the_task_is_due():
+    made = limited(1)
+    made.add("a")
+    made.add("b", at=made.clock.now + 100, start_within_seconds=5)
+    made.advance(104)
+    assert made.cancelled == {}
+    made.advance(1)
+    assert timed_out(made, "b")
+
+
+def test_another_try_has_the_whole_time_again_from_the_end_of_its_wait():
+    made = limited(1)
+    made.add("a", start_within_seconds=5, retry=Retry(delay_seconds=20))
+    made.again("a", 20)
+    made.add("b")
+    made.advance(20)
+    assert made.running == ["b"]
+    made.advance(4.5)
+    assert made.cancelled == {}
+    made.advance(0.5)
+    assert timed_out(made, "a")
+
+
+def test_another_attempt_that_somebody_asks_for_has_the_whole_time_again():
+    made = limited(1)
+    task = made.add("a", start_within_seconds=5)
+    made.advance(60)
+    made.end("a")
+    made.add("b")
+    made.book.active["a"] = task
+    task.record = Record(state=State.PENDING, created_at=task.record.created_at, renewed_at=stamp(made.clock.now))
+    task.start_over()
+    made.queue.add(task)
+    made.advance(4.5)
+    assert made.cancelled == {}
+    made.advance(0.5)
+    assert timed_out(made, "a")
+
+
+@pytest.mark.parametrize("jump", [-86_400, 86_400])
+def test_a_set_clock_changes_nothing_of_the_time_within_which_a_task_is_to_start(jump):
+    made = limited(1)
+    made.add("a")
+    made.add("b", start_within_seconds=5)
+    made.clock.now += jump
+    made.queue.add(made.tasks["b"])  # considered anew
+    made.advance(4.5)
+    assert made.cancelled == {}
+    made.advance(0.5)
+    assert timed_out(made, "b")
+
+
+@pytest.mark.parametrize(("away", "rest"), [(2, 3), (100, 0), (-86_400, 5)])
+def test_a_new_daemon_gives_a_task_what_is_left_of_its_time(away, rest):
+    made = limited(1)
+    made.add("a")
+    made.add("b", start_within_seconds=5)
+    made.clock.now += away
+    made.tasks["b"].start_by = None
+    made.new_daemon()
+    if rest:
+        assert made.cancelled == {}
+        made.advance(rest - 0.5)
+        assert made.cancelled == {}
+        made.advance(0.5)
+        assert timed_out(made, "b")
+    else:
+        words = "it was not started within 5 s: its time was over before this daemon could consider it"
+        assert timed_out(made, "b") == words
+    assert made.launches == ["a"]
+
+
+def test_who_needs_its_success_falls_with_it_and_who_needs_its_end_starts():
+    made = World()
+    made.drain(True)
+    made.add("a", start_within_seconds=5)
+    made.add("b", after=after("a"))
+    made.add("c", after=after("a", on=Condition.END))
+    made.add("d", after=after("b"), start_within_seconds=5)
+    made.advance(5)
+    assert timed_out(made, "a")
+    assert made.outcomes["b"] is made.outcomes["d"] is Outcome.CANCELLED
+    assert made.cancelled["b"] == "task a, which it waits for, ended timed_out"
+    made.drain(False)
+    assert made.launches == ["c"]
+
+
+def test_one_that_the_store_did_not_let_end_is_not_started_and_is_asked_for_again():
+    made = limited(1)
+    made.add("a")
+    made.add("b", start_within_seconds=5)
+    made.queue.cancel = lambda task, reason, outcome: None
+    made.advance(5)
+    made.end("a")
+    assert made.launches == ["a"]
+    assert made.reason("b").startswith("it is being ended: it was not started within 5 s: ")
+    made.queue.cancel = made.cancel
+    made.advance(2)
+    assert timed_out(made, "b")
+
+
+def test_one_that_the_service_is_changing_is_ended_when_that_has_come_to_nothing():
+    made = limited(1)
+    made.add("a")
+    task = made.add("b", start_within_seconds=5)
+    task.ending = True
+    made.advance(5)
+    assert made.cancelled == {}
+    task.ending = False  # the store refused
+    made.advance(1)
+    assert timed_out(made, "b")
+
+
+def test_a_task_that_has_started_is_not_kept_in_memory_until_it_had_to():
+    made = World(capacity=None)
+    for n in range(5_000):
+        made.add(str(n), start_within_seconds=86_400)
+        made.end(str(n))
+    assert len(made.queue._parking.alarms._by_age) <= 1_000
+
+
 # -- refusals
 
 
@@ -739,6 +951,7 @@ class History(World):
         assert task.record.execute_at is None or task.record.execute_at <= stamp(self.clock.now)
         assert task.record.retry_at is None or task.record.retry_at <= stamp(self.clock.now)
         assert not task.ending
+        assert task.start_by is None or task.start_by > self.clock.boot
         assert len(others) + 1 <= self.limits.max_running
         assert len(self.queue.starting) <= self.limits.max_starting
         for pool, places in CAPACITY.pools.items():
@@ -803,6 +1016,8 @@ class History(World):
         needs = [None, None, Resources(cpus=1.5), Resources(cpus=4, memory_mb=800), Resources(gpus=1 + two % 2)]
         earlier = list(self.tasks)
         spec: dict = {"resources": needs[one % 5], "priority": two % 3 - 1, "retry": Retry()}
+        if one % 5 == two % 5:
+            spec["start_within_seconds"] = 1 + two % 9
         if one % 3 == 0:
             spec["pools"] = ["a"] if two % 2 else ["a", "b"]
         if one % 7 < 3:
@@ -834,7 +1049,10 @@ def test_whatever_happens_no_rule_is_broken_and_nothing_waits_for_ever(happened,
         made.act(*operation)
     made.finish()
     assert [task.id for task in made.tasks.values() if not task.final] == []
-    assert all(task.id in made.launches or task.record.outcome is Outcome.CANCELLED for task in made.tasks.values())
+    unstarted = [task for task in made.tasks.values() if task.id not in made.launches]
+    assert all(task.record.outcome is made.outcomes.get(task.id, Outcome.CANCELLED) for task in unstarted)
+    late = [task for task in made.tasks.values() if task.record.outcome is Outcome.TIMED_OUT]
+    assert all(task.spec.start_within_seconds for task in late)
     assert len(made.queue) == 0
     there = made.queue.room()
     assert {**there.free, "slot": 4} == {**there.total, "slot": 4}

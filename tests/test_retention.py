@@ -308,7 +308,7 @@ def test_freed_output_is_told_of_and_newer_output_is_whole(make_daemon: Callable
 
 def test_a_running_task_over_the_quota_runs_on_and_holds_back_others(make_daemon: Callable[..., Daemon]):
     daemon = make_daemon(output_quota_bytes=1_000_000).start()
-    large = daemon.submit(*writes(2, "while [ ! -e go ]; do sleep 0.05; done; echo end"))
+    large = daemon.submit(*writes(2, "while [ ! -e go ]; do sleep 0.1; done; echo end"))
     wait_for(lambda: (daemon.http.get("/v1/node").json()["outputQuota"]["used"] or 0) > 1_000_000, "it is over")
     small = daemon.submit("true")
     reason = wait_for(lambda: daemon.task(small)["pendingReason"], "the small one waits")

@@ -265,7 +265,7 @@ def test_a_paused_task_stands_still_as_a_whole(daemon: Daemon):
 
 
 def test_a_pause_stops_the_time_limit_and_is_counted(daemon: Daemon):
-    task_id = daemon.submit("sh", "-c", "for i in $(seq 5000); do [ -e go ] && break; sleep 0.02; done; exit 3", timeoutSeconds=2.5)
+    task_id = daemon.submit("sh", "-c", "for i in $(seq 5000); do [ -e go ] && break; sleep 0.1; done; exit 3", timeoutSeconds=2.5)
     pause(daemon, task_id)
     paused = pulse(daemon, task_id)
     wait_for(lambda: pulse(daemon, task_id) > paused + 3, "more than the time limit has passed")
@@ -313,7 +313,7 @@ def action_pid_of(daemon: Daemon, task_id: str) -> int:
 @pytest.mark.parametrize("way_on", ["resume", "stop"])
 def test_a_pause_that_comes_as_an_action_ends_holds_the_next_one(daemon: Daemon, tmp_path: Path, way_on: str):
     go, second = tmp_path / "go", tmp_path / "second"
-    first = shell(f"for i in $(seq 5000); do [ -e {go} ] && break; sleep 0.02; done")
+    first = shell(f"for i in $(seq 5000); do [ -e {go} ] && break; sleep 0.1; done")
     task_id = daemon.submit(actions=[first, shell(f"touch {second}; exit 4")])
     daemon.wait_state(task_id, "running")
     pid, runner = daemon.task(task_id)["actions"][0]["process"]["pid"], daemon.runner_pid(task_id)
@@ -340,7 +340,7 @@ def test_a_pause_that_comes_as_an_action_ends_holds_the_next_one(daemon: Daemon,
 
 def test_a_pause_survives_a_restart_of_the_daemon(make_daemon):
     daemon = make_daemon().start()
-    task_id = daemon.submit("sh", "-c", "for i in $(seq 5000); do [ -e go ] && break; sleep 0.02; done; exit 8")
+    task_id = daemon.submit("sh", "-c", "for i in $(seq 5000); do [ -e go ] && break; sleep 0.1; done; exit 8")
     pause(daemon, task_id)
     paused_at = daemon.task(task_id)["pausedAt"]
     daemon.restart()

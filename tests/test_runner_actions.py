@@ -20,7 +20,7 @@ Start = Callable[..., Attempt]
 __all__ = ["attempt"]
 
 #: waits for a file of that name in the working directory
-AWAIT = "for i in $(seq 5000); do [ -e {} ] && break; sleep 0.02; done"
+AWAIT = "for i in $(seq 5000); do [ -e {} ] && break; sleep 0.1; done"
 
 
 def go(task: Attempt, name: str = "go") -> None:

@@ -29,7 +29,7 @@ from task_runner.model.terms import StallPolicy
 Start = Callable[..., Attempt]
 __all__ = ["attempt"]
 
-AWAIT = "for i in $(seq 5000); do [ -e {} ] && break; sleep 0.02; done"
+AWAIT = "for i in $(seq 5000); do [ -e {} ] && break; sleep 0.1; done"
 
 
 def go(task: Attempt, name: str = "go") -> None:
@@ -507,7 +507,7 @@ def test_input_without_space_is_refused_whole(small_disk: Path):
 
 @pytest.mark.needs("root")
 def test_an_ending_with_all_that_a_task_can_have_fits_on_a_full_disk(attempt: Start, small_disk: Path, tmp_path: Path):
-    awaiting = f"while [ ! -e {tmp_path}/go ]; do sleep 0.02; done"
+    awaiting = f"while [ ! -e {tmp_path}/go ]; do sleep 0.1; done"
     spec = {"actions": [shell(f"echo '50 half' > $TASK_RUNNER_PROGRESS; {awaiting}; echo '90 nearly' > $TASK_RUNNER_PROGRESS; exit 5",
                               name="\N{SNOWMAN}" * 200, parameters={"openStdin": True})],
             "cleanup": [shell("exit 3", name="n" * 200)] * 20, "progress": True, "stall": {"afterSeconds": 600},

@@ -219,7 +219,7 @@ def test_what_it_leaves_behind_ends_with_it(shared: Daemon):
 
 
 def test_stop_lets_it_end_by_itself(shared: Daemon):
-    task_id = sandboxed(shared, "trap 'echo bye; exit 5' TERM; echo ready; while :; do sleep 0.05; done", graceSeconds=60)
+    task_id = sandboxed(shared, "trap 'echo bye; exit 5' TERM; echo ready; while :; do sleep 0.1; done", graceSeconds=60)
     shared.wait_output(task_id, b"ready")
     shared.post(f"/v1/tasks/{task_id}/stop")
     task = shared.wait(task_id)
@@ -248,7 +248,7 @@ def _lives(each: process.Process) -> bool:
 
 
 def test_a_signal_reaches_the_command_once(shared: Daemon):
-    task_id = sandboxed(shared, "trap 'echo usr1' USR1; trap 'echo term; exit 0' TERM; echo ready; while :; do sleep 0.02; done")
+    task_id = sandboxed(shared, "trap 'echo usr1' USR1; trap 'echo term; exit 0' TERM; echo ready; while :; do sleep 0.1; done")
     shared.wait_output(task_id, b"ready")
     assert shared.post(f"/v1/tasks/{task_id}/signal", {"signal": "SIGUSR1"}).status_code < 300
     shared.wait_output(task_id, b"usr1")
@@ -351,7 +351,7 @@ def test_a_task_of_another_user_has_its_sandbox(make_daemon: Any, passable: Path
     assert (task["exitCode"], task["signal"]) == (143, None), task["error"]
     assert daemon.output(task_id).split() == [b"65534", b"5"]
     assert Path(daemon.state.tasks.attempt(task_id, 1).work, "file").stat().st_uid == NOBODY
-    stopped = sandboxed(daemon, "trap 'exit 5' TERM; echo ready; while :; do sleep 0.05; done", user="nobody")
+    stopped = sandboxed(daemon, "trap 'exit 5' TERM; echo ready; while :; do sleep 0.1; done", user="nobody")
     daemon.wait_output(stopped, b"ready")
     daemon.post(f"/v1/tasks/{stopped}/stop")
     assert daemon.wait(stopped)["exitCode"] == 5
@@ -366,7 +366,7 @@ def test_a_daemon_of_an_ordinary_user_has_sandboxes(of_nobody: Daemon):
     lines = output.splitlines()
     assert (lines[0], lines[-1]) == ("65534", "5")
     assert lines[-2] != os.readlink("/proc/self/ns/net")
-    task_id = sandboxed(daemon, "trap 'exit 5' TERM; setsid sleep 611 & echo ready; while :; do sleep 0.05; done")
+    task_id = sandboxed(daemon, "trap 'exit 5' TERM; setsid sleep 611 & echo ready; while :; do sleep 0.1; done")
     daemon.wait_output(task_id, b"ready")
     below = process.descendants(daemon.runner_pid(task_id))
     daemon.post(f"/v1/tasks/{task_id}/stop")

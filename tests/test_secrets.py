@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -14,7 +13,7 @@ from threading import Thread
 from typing import Any
 
 import pytest
-from conftest import PATIENCE, Daemon, wait_for
+from conftest import PATIENCE, Daemon, verb, wait_for
 
 from task_runner.errors import NotFound, Refused
 from task_runner.service import secrets as module
@@ -78,6 +77,15 @@ def test_files_may_be_links_as_container_platforms_mount_them(directory):
     secrets = Secrets(str(directory), {})
     assert secrets.names() == {"token": "file"}
     assert secrets.value("token") == VALUE
+
+
+def test_a_secret_is_found_by_its_value(directory):
+    keep(directory, "token", f"{VALUE}\n")
+    keep(directory, "unusable", b"\xff")
+    secrets = Secrets(str(directory), {"TASK_RUNNER_SECRET_OTHER": "value of a variable"})
+    assert secrets.name_of(VALUE) == "token"
+    assert secrets.name_of("value of a variable") == "other"
+    assert [secrets.name_of(value) for value in ("", VALUE[:-1], f"{VALUE}\n")] == [None, None, None]
 
 
 @pytest.mark.parametrize("name", ["../outside", "..", ".", "", "a/b", "/etc/hostname", "a\0b"])
@@ -146,7 +154,7 @@ SPEC: dict[str, Any] = {
     "files": [
         {"path": "x", "text": "x"},
         {"path": "y", "fetch": {"url": "https://a.example/", "username": "u", "passwordSecret": "p"}},
-        {"path": "z", "fetch": {"url": "https://a.example/", "bearerSecret": "t"}},
+        {"path": "z", "fetch": {"url": "https://a.example/", "bearerSecret": "t", "headerSecrets": {"X-Key": "h"}}},
     ],
     "notify": [{"url": "https://a.example/"}, {"url": "https://a.example/", "secret": "n"}],
 }
@@ -155,6 +163,7 @@ NAMED = {
     "secrets.1.name": "b",
     "files.1.fetch.passwordSecret": "p",
     "files.2.fetch.bearerSecret": "t",
+    "files.2.fetch.headerSecrets.X-Key": "h",
     "actions.1.parameters.bearerSecret": "d",
     "cleanup.0.parameters.bearerSecret": "c",
     "notify.1.secret": "n",
@@ -171,7 +180,7 @@ def test_a_runner_gets_what_it_needs_and_not_what_webhooks_are_signed_with(direc
     secrets = Secrets(str(directory), {})
     spec = parse_spec(SPEC)
     assert secrets.check(spec) == []
-    assert secrets.grant(spec) == {name: f"value of {name}" for name in "abptdc"}
+    assert secrets.grant(spec) == {name: f"value of {name}" for name in "abpthdc"}
     (directory / "p").unlink()
     with pytest.raises(NotFound, match="'p'"):
         secrets.grant(spec)
@@ -218,14 +227,7 @@ def test_names_are_listed_and_values_are_not(keeper: Daemon, directory: Path):
         {"name": "env-token", "source": "environment"},
         {"name": "token", "source": "file"},
     ]
-    done = subprocess.run(
-        [sys.executable, "-m", "task_runner", "secrets"],
-        env=keeper.env,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=True,
-    )
+    done = verb(keeper, "secrets")
     assert [line.split() for line in done.stdout.splitlines()[1:]] == [
         ["another", "file"],
         ["env-token", "environment"],
@@ -390,10 +392,9 @@ def _everything_that_is_told(daemon: Daemon, ids: list[str]) -> dict[str, bytes]
     for task_id in ids:
         found[f"events {task_id}"] = _events(daemon, f"/v1/tasks/{task_id}/events")
     for words in (["list"], ["show", ids[0]], ["notifications", ids[0]], ["secrets"]):
-        done = subprocess.run(
-            [sys.executable, "-m", "task_runner", *words], env=daemon.env, capture_output=True, timeout=PATIENCE, check=True
-        )
-        found[" ".join(words)] = done.stdout + done.stderr
+        done = verb(daemon, *words)
+        assert done.returncode == 0, done.stderr
+        found[" ".join(words)] = (done.stdout + done.stderr).encode()
     return found
 
 

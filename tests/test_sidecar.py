@@ -367,9 +367,10 @@ def test_it_is_not_over_while_an_orphan_lives(make_daemon: Any, box: Box, cgroup
 
 
 def test_a_signal_reaches_the_command_alone(shared: Daemon, box: Box):
-    task_id = beside(shared, "trap 'echo usr1' USR1; echo ready; while :; do sleep 0.02; done", {"pid": box.pid})
+    task_id = beside(shared, "trap 'echo usr1' USR1; echo ready; while :; do sleep 0.1; done", {"pid": box.pid})
     shared.wait_output(task_id, b"ready")
-    shared.post(f"/v1/tasks/{task_id}/signal", {"signal": "SIGUSR1"})
+    shared.wait_state(task_id, "running")  # which the daemon may hear of after that
+    assert shared.post(f"/v1/tasks/{task_id}/signal", {"signal": "SIGUSR1"}).status_code == 200
     shared.wait_output(task_id, b"usr1")
     shared.post(f"/v1/tasks/{task_id}/signal", {"signal": "SIGKILL"})
     task = shared.wait(task_id)

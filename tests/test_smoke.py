@@ -9,7 +9,7 @@ def test_a_command_runs_and_its_ending_is_known(daemon):
 
 
 def test_a_task_outlives_a_killed_daemon(daemon):
-    task_id = daemon.submit("sh", "-c", "echo before; while [ ! -e go ]; do sleep 0.05; done; echo after; exit 7")
+    task_id = daemon.submit("sh", "-c", "echo before; while [ ! -e go ]; do sleep 0.1; done; echo after; exit 7")
     daemon.wait_state(task_id, "running")
     daemon.restart()
     assert daemon.task(task_id)["state"] in ("running", "unknown")

@@ -270,7 +270,8 @@ def _used(cls: Any, value: Any, seen: set[tuple[Any, str]]) -> None:
         seen.add((cls, field.name))
         record = MACHINES.get(value["machine"]) if cls is Action and field.name == "parameters" else _record(hints[field.name])
         for each in (inner if isinstance(inner, list) else [inner]) if record else ():
-            _used(record, each, seen)
+            if isinstance(each, dict):  # a record may have a short form, too
+                _used(record, each, seen)
 
 
 def test_every_field_has_an_example():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, closing
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import Daemon
 
 from task_runner.errors import Damaged, StorageFull
 from task_runner.service import statements
@@ -129,3 +131,69 @@ def test_a_store_of_the_first_version_is_taken_over(tmp_path: Path) -> None:
     run(work, tmp_path)
     with closing(sqlite3.connect(tmp_path / "tasks.db")) as db:
         assert db.execute("PRAGMA user_version").fetchone() == (statements.VERSION,)
+
+
+def test_a_daemon_takes_over_a_store_of_the_second_version_and_goes_on(make_daemon: Callable[..., Daemon]) -> None:
+    """Every row of it stays what it was; what is new has its place beside it."""
+    daemon = make_daemon(keep_finished_seconds=1e9, idempotency_seconds=1e9)
+    daemon.state_dir.mkdir()
+    with closing(sqlite3.connect(daemon.state.database)) as db:
+        db.executescript((Path(__file__).parent / "data/store-2.sql").read_text())
+    daemon.start()
+    get = daemon.http.get
+    tasks = {task["taskId"][-1]: task for task in get("/v1/tasks").json()}
+    assert {last: (task["state"], task["outcome"], task["origin"], task["alias"]) for last, task in tasks.items()} == {
+        "1": ("exited", "succeeded", "v1", None),
+        "2": ("exited", "failed", "v1", None),
+        "3": ("scheduled", None, "v1", None),
+        "4": ("scheduled", None, "v1", None),
+        "5": ("pending", None, "v1", None),
+    }
+    assert (tasks["1"]["entity"], tasks["1"]["tags"], tasks["2"]["exitCode"]) == ("gs-17", {"release": "0.2"}, 3)
+    assert len(get("/v1/tasks", params={"origin": "v1"}).json()) == 5
+    batch = get("/v1/batches/00000000000000b1").json()
+    assert (batch["name"], batch["numTasksFailed"], batch["paused"]) == ("nightly", 1, True)
+    assert get("/v1/templates/one").json()["task"] == {"command": ["true"]}
+    assert get("/v1/node").json()["draining"]
+    with daemon.http.stream("GET", "/v1/tasks/0000000000000001/events", headers={"Last-Event-ID": "0"}) as stream:
+        told = (line for line in stream.iter_lines() if line.startswith("data"))
+        assert [json.loads(next(told)[5:])["state"] for _ in range(2)] == ["pending", "exited"]
+    repeated = daemon.post("/v1/tasks", {"command": ["true"]}, headers={"Idempotency-Key": "k1"})
+    assert repeated.json()["taskId"] == "0000000000000005"
+    # what there was not goes in as well
+    named = daemon.submit("true", alias="nightly")
+    again = daemon.post("/v1/tasks", {"command": ["true"], "alias": "nightly"})
+    assert (again.status_code, named in again.json()["detail"]) == (409, True)
+    made = daemon.post("/v1/batches", {"tasks": [{"command": ["true"]}]}).json()
+    daemon.post("/v1/node/undrain")
+    for task_id in ("0000000000000005", named, *made["tasks"]):
+        assert daemon.wait(task_id)["outcome"] == "succeeded"
+    daemon.post("/v1/tasks/0000000000000004/stop")
+    daemon.restart()
+    assert daemon.task("0000000000000004")["outcome"] == "cancelled"
+    assert [task["taskId"] for task in daemon.http.get("/v1/tasks", params={"alias": "nightly"}).json()] == [named]
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_an_upgraded_store_is_as_a_new_one(tmp_path: Path, version: int) -> None:
+    """The same columns in the same order, and the same indices: rows are written by their place."""
+
+    def shape(path: Path) -> dict[str, object]:
+        with closing(sqlite3.connect(path / "tasks.db")) as db:
+            tables = [row[0] for row in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+            indices = db.execute("SELECT name, sql FROM sqlite_master WHERE type = 'index' AND sql NOT NULL").fetchall()
+            columns = {name: [row[1] for row in db.execute(f"PRAGMA table_info({name})")] for name in tables}
+            return {**columns, "indices": {name: " ".join(sql.split()) for name, sql in indices}}
+
+    new, old = tmp_path / "new", tmp_path / "old"
+    for path in (new, old):
+        path.mkdir()
+    with closing(sqlite3.connect(old / "tasks.db")) as db:
+        db.executescript((Path(__file__).parent / f"data/store-{version}.sql").read_text())
+
+    async def work(_store: Store) -> None:
+        pass
+
+    run(work, new)
+    run(work, old)
+    assert shape(old) == shape(new)

@@ -26,7 +26,7 @@ EXPOSURE = 55
 SYSTEMD = "/lib/systemd/systemd"
 STATE = "/var/lib/task-runner"
 #: prints one line at each start, waits for a file in its working directory, and ends with a code of its own
-COMMAND = "echo started $$; while [ ! -e go ]; do sleep 0.05; done; echo done; exit 9"
+COMMAND = "echo started $$; while [ ! -e go ]; do sleep 0.1; done; echo done; exit 9"
 
 #: METHOD PATH [BODY]: a request to the service, from inside its network
 CALL = f"""

@@ -6,13 +6,12 @@ import asyncio
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from conftest import PATIENCE, ROOT, Daemon
+from conftest import PATIENCE, Daemon, verb
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -548,7 +547,7 @@ def test_two_files_of_one_name_and_what_is_no_file_cannot_be_used(shared: Daemon
 
 def test_the_doctor_names_a_template_that_cannot_be_used(shared: Daemon, conf: Path):
     replace(conf / "sick.json", "{")
-    done = task_runner(shared, "doctor")
+    done = verb(shared, "doctor")
     (conf / "sick.json").unlink()
     assert "template sick" in done.stdout
     assert "not JSON" in done.stdout
@@ -575,45 +574,33 @@ def test_so_many_templates_are_kept_and_no_more():
 # -- on the command line
 
 
-def task_runner(daemon: Daemon, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "task_runner", *arguments],
-        env={**daemon.env, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
-        **options,
-    )
-
-
 def test_templates_on_the_command_line(shared: Daemon, tmp_path: Path):
     (tmp_path / "greet.json").write_text(json.dumps(GREETING))
-    assert task_runner(shared, "template", "put", "cli", str(tmp_path / "greet.json")).returncode == 0
-    listed = task_runner(shared, "template", "list").stdout
+    assert verb(shared, "template", "put", "cli", str(tmp_path / "greet.json")).returncode == 0
+    listed = verb(shared, "template", "list").stdout
     assert [line for line in listed.splitlines() if line.startswith("cli ")][0].split() == (
         ["cli", "store", "who,", "times?,", "loud?", "greets"]
     )
-    shown = task_runner(shared, "template", "show", "cli").stdout
+    shown = verb(shared, "template", "show", "cli").stdout
     assert "times (integer, default 1, from 1.0, to 9.0)" in shown
     assert "who (string, required, characters to 40): whom to greet" in shown
-    done = task_runner(shared, "run", "--template", "cli", "-p", "who=a b", "-p", "times=2", "-p", "loud=false")
+    done = verb(shared, "run", "--template", "cli", "-p", "who=a b", "-p", "times=2", "-p", "loud=false")
     assert (done.stdout, done.returncode) == ("a b\na b\n", 0)
-    refused = task_runner(shared, "run", "--template", "cli", "-p", "times=x", "-p", "who=1")
+    refused = verb(shared, "run", "--template", "cli", "-p", "times=x", "-p", "who=1")
     assert "expected a number" in refused.stderr
-    assert task_runner(shared, "run", "--template", "cli", "true").returncode == 2
-    assert task_runner(shared, "run", "--template", "cli", "--shell").returncode == 2
-    assert task_runner(shared, "run", "-p", "a=b", "true").returncode == 2
-    assert task_runner(shared, "template", "delete", "cli").returncode == 0
-    assert task_runner(shared, "template", "show", "cli").returncode == 3
+    assert verb(shared, "run", "--template", "cli", "true").returncode == 2
+    assert verb(shared, "run", "--template", "cli", "--shell").returncode == 2
+    assert verb(shared, "run", "-p", "a=b", "true").returncode == 2
+    assert verb(shared, "template", "delete", "cli").returncode == 0
+    assert verb(shared, "template", "show", "cli").returncode == 3
 
 
 def test_a_template_in_toml_on_the_command_line(shared: Daemon, tmp_path: Path):
     (tmp_path / "t.toml").write_text('[task]\ncommand = ["echo", "toml"]\n')
-    assert task_runner(shared, "template", "put", "toml2", str(tmp_path / "t.toml")).returncode == 0
-    assert task_runner(shared, "run", "--template", "toml2").stdout == "toml\n"
+    assert verb(shared, "template", "put", "toml2", str(tmp_path / "t.toml")).returncode == 0
+    assert verb(shared, "run", "--template", "toml2").stdout == "toml\n"
     (tmp_path / "t.toml").write_text("[task]\nexecuteAt = 2020-01-01T00:00:00Z\n")
-    refused = task_runner(shared, "template", "put", "toml2", str(tmp_path / "t.toml"))
+    refused = verb(shared, "template", "put", "toml2", str(tmp_path / "t.toml"))
     assert "is not TOML that can be sent" in refused.stderr
 
 

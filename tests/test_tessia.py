@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -36,10 +37,11 @@ LINES = ["echo Start", "sleep 0.01", "log warning Important", "cleanup", "echo D
 class Node:
     """A server as Tessia's documentation starts it, and `curl` with its headers."""
 
-    def __init__(self, state_dir: Path, arguments: list[str]) -> None:
+    def __init__(self, state_dir: Path, arguments: list[str], **settings: str) -> None:
         self.state = StateDirectory(str(state_dir))
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("TASK_RUNNER_")}
-        env = {**inherited, "TASK_RUNNER_STATE_DIR": str(state_dir)}
+        given = {f"TASK_RUNNER_{name.upper()}": value for name, value in settings.items()}
+        env = {**inherited, **given, "TASK_RUNNER_STATE_DIR": str(state_dir)}
         self.process = subprocess.Popen(
             [sys.executable, "-m", "gunicorn", "-b", "127.0.0.1:0", *arguments],
             cwd=ROOT,
@@ -49,12 +51,18 @@ class Node:
             stderr=subprocess.DEVNULL,
         )
         wait_for(lambda: os.path.exists(self.state.address), "the daemon has told its address")
-        address = json.loads(Path(self.state.address).read_text())
-        token = Path(self.state.token).read_text().strip()
-        self.http = httpx.Client(
-            base_url=address["url"], headers={"Authorization": f"Bearer {token}"}, timeout=PATIENCE
-        )
+        self.url = json.loads(Path(self.state.address).read_text())["url"]
+        token = Path(self.state.token)
+        headers = {"Authorization": f"Bearer {token.read_text().strip()}"} if token.exists() else {}
+        self.http = httpx.Client(base_url=self.url, headers=headers, timeout=PATIENCE)
         wait_for(lambda: self.http.get("/ready").status_code == 200, "the daemon is ready")
+
+    def stop(self) -> None:
+        """Tasks go on."""
+        self.http.close()
+        self.process.terminate()
+        self.process.wait(PATIENCE)
+        os.unlink(self.state.address)  # the next one tells its own
 
     def close(self) -> None:
         self.http.close()
@@ -114,37 +122,68 @@ def test_the_documented_exchanges(node: Node):
     assert (gone.status_code, bool(gone.json()["detail"])) == (404, True)
 
 
-def test_a_task_lives_through_the_end_of_its_server(tmp_path: Path):
+@pytest.mark.needs("curl")
+def test_the_documented_line_of_curl_needs_no_token_where_the_server_wants_none(tmp_path: Path):
+    node = Node(tmp_path / "state", STARTS["the worker's new home"], auth="none")
+    try:
+        line = (
+            f"curl -s -X POST --url {node.url}/v1/tasks  --data-binary @doc/sample_task.json"
+            " -H 'Content-Type: application/json'"
+        )
+        done = subprocess.run(["sh", "-c", line], cwd=ROOT, capture_output=True, timeout=PATIENCE, check=True)
+        answer = json.loads(done.stdout)
+        assert answer["state"] in ("pending", "starting", "running")
+        task_id = answer["taskId"]
+        wait_for(lambda: node.http.get(f"/v1/tasks/{task_id}").json()["state"] == "running", "it runs")
+        # results and output are in a directory of its own
+        found = json.loads(Path(node.state.tasks.attempt(task_id, 1).status).read_text())
+        assert (found["taskId"], found["state"]) == (task_id, "running")
+        assert Path(node.state.tasks.attempt(task_id, 1).output).read_bytes().startswith(b"The task has started")
+    finally:
+        node.close()
+
+
+def test_a_task_lives_through_the_end_of_its_server_and_its_status_file_tells_of_it(tmp_path: Path):
     arguments = STARTS["the worker's new home"]
-    first = Node(tmp_path / "state", arguments)
+    often = {"heartbeat_seconds": "0.2", "stalled_after_seconds": "2", "scan_seconds": "0.2"}
+    node = Node(tmp_path / "state", arguments, **often)
     try:
-        body = {"machine": "echo", "parameters": "echo a\nsleep 3\necho b\nreturn 4"}
-        task_id = first.http.post("/v1/tasks", json=body).json()["taskId"]
-        wait_for(lambda: first.http.get(f"/v1/tasks/{task_id}").json()["state"] == "running", "it runs")
+        command = {"shell": "echo a; while [ ! -e go ]; do sleep 0.1; done; echo b; exit 4"}
+        ends, lives, hangs = (node.http.post("/v1/tasks", json=command).json()["taskId"] for _ in range(3))
+        for task_id in (ends, lives, hangs):
+            wait_for(lambda task_id=task_id: node.http.get(f"/v1/tasks/{task_id}").json()["state"] == "running", "runs")
+        node.stop()
+        # nobody but its runner is there
+        attempts = {task_id: node.state.tasks.attempt(task_id, 1) for task_id in (ends, lives, hangs)}
+        runner = json.loads(Path(attempts[hangs].status).read_text())["runner"]["pid"]
+        os.kill(runner, signal.SIGSTOP)
+        Path(attempts[ends].work, "go").touch()
+        wait_for(lambda: json.loads(Path(attempts[ends].status).read_text())["state"] == "exited", "it has ended")
+        node = Node(tmp_path / "state", arguments, **often)
+        over = node.http.get(f"/v1/tasks/{ends}").json()
+        assert (over["state"], over["outcome"], over["exitCode"]) == ("exited", "failed", 4)
+        assert node.http.get(f"/v1/tasks/{ends}/output").text == "a\nb\n"
+        assert node.http.get(f"/v1/tasks/{lives}").json()["state"] == "running"
+        wait_for(lambda: node.http.get(f"/v1/tasks/{hangs}").json()["stalled"], "stale timestamps are seen")
+        assert node.http.get(f"/v1/tasks/{lives}").json()["stalled"] is None
+        os.kill(runner, signal.SIGCONT)
+        wait_for(lambda: not node.http.get(f"/v1/tasks/{hangs}").json()["stalled"], "it beats again")
+        Path(attempts[lives].work, "go").touch()
+        assert wait_over(node.http, lives)["exitCode"] == 4
     finally:
-        first.http.close()
-        first.process.terminate()
-        first.process.wait(PATIENCE)
-    os.unlink(first.state.address)
-    second = Node(tmp_path / "state", arguments)
-    try:
-        task = wait_over(second.http, task_id)
-        assert (task["outcome"], task["exitCode"]) == ("failed", 4)
-        assert second.http.get(f"/v1/tasks/{task_id}/output").text == "a\nb\n"
-    finally:
-        second.close()
+        node.close()
 
 
 # -- its own test's way in: the application in a test client
 
 
-@pytest.fixture
-def client(tmp_path: Path) -> Iterator[TestClient]:
-    settings = Settings(state_dir=str(tmp_path / "state"), auth="none", allowed_hosts=["testserver"])
-    with TestClient(create_app(settings)) as client:
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+    state_dir = str(tmp_path_factory.mktemp("tessia") / "state")
+    with TestClient(create_app(Settings(state_dir=state_dir, auth="none", allowed_hosts=["testserver"]))) as client:
         wait_for(lambda: client.get("/ready").status_code == 200, "ready")
         yield client
-    kill_tasks(StateDirectory(str(tmp_path / "state")))
+    kill_tasks(StateDirectory(state_dir))
 
 
 def test_the_small_answers(client: TestClient):
@@ -152,7 +191,7 @@ def test_the_small_answers(client: TestClient):
     assert index["name"] == "task_runner"
     assert index["apis"][0]["root"] == "/v1"
     assert client.get("/v1/schema").json()["/"]
-    assert client.get("/v1/tasks/").json() == []
+    assert isinstance(client.get("/v1/tasks/").json(), list)
 
 
 def test_a_task_in_the_test_client(client: TestClient):

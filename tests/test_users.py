@@ -587,10 +587,10 @@ def _controls(directory: Path) -> dict[str, tuple[int, ...]]:
 def test_a_hostile_task_changes_nothing_and_its_ending_is_known(root: Daemon):
     tasks = Path(root.state.tasks.path)
     others = {
-        user: root.submit("sh", "-c", "echo begun; until test -e go; do sleep 0.05; done; exit 5", user=user)
+        user: root.submit("sh", "-c", "echo begun; until test -e go; do sleep 0.1; done; exit 5", user=user)
         for user in ("painter", "builder")
     }
-    plain = root.submit("sh", "-c", "echo begun; until test -e go; do sleep 0.05; done; exit 5")
+    plain = root.submit("sh", "-c", "echo begun; until test -e go; do sleep 0.1; done; exit 5")
     everyone = [*others.values(), plain]
     for each in everyone:
         root.wait_state(each, "running")
@@ -634,7 +634,7 @@ def test_a_stop_reaches_all_that_a_user_has_left_running(root: Daemon):
 
 
 def test_a_task_of_another_user_goes_on_under_the_next_daemon(house: House, root: Daemon):
-    task_id = root.submit("sh", "-c", "until test -e go; do sleep 0.05; done; id -u; exit 3", user="painter")
+    task_id = root.submit("sh", "-c", "until test -e go; do sleep 0.1; done; id -u; exit 3", user="painter")
     root.wait_state(task_id, "running")
     root.kill()
     root.start(prefix=house.prefix, PYTHONPATH=f"{ROOT}:{root.state_dir.parent / 'site'}")

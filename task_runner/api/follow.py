@@ -192,6 +192,25 @@ def _look(fd: int, offset: int, most: int, source: Source) -> Piece | Gap | None
     return Piece(offset=offset, data=data) if data else None
 
 
+def exists(source: Source) -> bool:
+    """Whether there is such a file to be read."""
+    fd = _open(source.path)
+    if fd >= 0:
+        os.close(fd)
+    return fd >= 0
+
+
+def look(source: Source, offset: int, most: int) -> tuple[int, Piece | Gap | None]:
+    """How long the output is by now, and what is at an offset, at most so many bytes of it. Blocks for the disk."""
+    fd = _open(source.path)
+    if fd < 0:
+        return 0, None
+    try:
+        return os.fstat(fd).st_size, _look(fd, offset, most, source)
+    finally:
+        os.close(fd)
+
+
 def first_kept(source: Source, offset: int) -> int:
     """``offset``, or where the gap that it is in ends."""
     gap = _gap_at(source, offset)

@@ -83,6 +83,9 @@ class Gate:
         self._max_body = max_body_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008})  # nothing here speaks that
+            return
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return

@@ -9,10 +9,12 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from task_runner import __version__
+from task_runner.api import binds
 from task_runner.api.app import service_of
 from task_runner.api.body import body_object, only
 from task_runner.api.output import json_response
 from task_runner.api.params import seconds
+from task_runner.service.settings import Settings
 from task_runner.service.tasks import TaskService
 
 MAX_WAIT = 300.0
@@ -20,7 +22,13 @@ MAX_WAIT = 300.0
 
 async def _shown(service: TaskService) -> Response:
     walls = await asyncio.to_thread(service.walls)
-    return json_response({"version": __version__, **service.node(), **walls})
+    return json_response({"version": __version__, **service.node(), **walls, "dialects": _dialects(service.settings)})
+
+
+def _dialects(settings: Settings) -> list[dict[str, str | None]]:
+    """Those that are served, each with the address that is its own."""
+    own = binds.own(settings)
+    return [{"name": name, "address": str(own[name]) if name in own else None} for name in settings.dialects]
 
 
 async def get_node(request: Request) -> Response:

@@ -56,7 +56,7 @@ async def get_output(request: Request) -> Response:
     streams: Streams = request.app.state.streams
     task: Task = service.get(request.path_params["task_id"])
     wanted = await _wanted(request, task)
-    await asyncio.to_thread(_require_kept, service, task, wanted.source)
+    await asyncio.to_thread(require_kept, service, task, wanted.source)
     found = Follower(service, request.app.state.growth, streams.closing).read(
         task, wanted.source, wanted.offset, follow=wanted.follow
     )
@@ -66,8 +66,8 @@ async def get_output(request: Request) -> Response:
     if wanted.partial:
         return await _partial(found, wanted, headers)
     if not wanted.follow:
-        return StreamingResponse(_bytes(found, wanted.gaps), 200, headers, "application/octet-stream")
-    return streams.response(request, _bytes(found, wanted.gaps), "application/octet-stream", headers)
+        return StreamingResponse(plain(found, wanted.gaps), 200, headers, "application/octet-stream")
+    return streams.response(request, plain(found, wanted.gaps), "application/octet-stream", headers)
 
 
 async def _wanted(request: Request, task: Task) -> _Wanted:
@@ -75,7 +75,7 @@ async def _wanted(request: Request, task: Task) -> _Wanted:
     offset = integer(query, "offset", 0, low=0)
     follow = flag(query, "follow")
     shown = choice(query, "gaps", GAPS) or "mark"
-    source = _source(request.app.state.service, task, query)
+    source = source_of(request.app.state.service, task, query)
     if "tail" in query:
         lines = integer(query, "tail", 0, low=0)
         offset = await asyncio.to_thread(tail_offset, source, lines)  # a long line is read from end to end
@@ -89,7 +89,7 @@ async def _wanted(request: Request, task: Task) -> _Wanted:
     return _Wanted(source=source, offset=offset, follow=follow, gaps=shown)
 
 
-def _source(service: TaskService, task: Task, query: Mapping[str, str]) -> Source:
+def source_of(service: TaskService, task: Task, query: Mapping[str, str]) -> Source:
     """The stream that is asked for. Raises InvalidRequest."""
     latest = task.record.attempt
     attempt = integer(query, "attempt", latest, low=1, high=latest)
@@ -110,7 +110,7 @@ def _source(service: TaskService, task: Task, query: Mapping[str, str]) -> Sourc
     )
 
 
-def _require_kept(service: TaskService, task: Task, source: Source) -> None:
+def require_kept(service: TaskService, task: Task, source: Source) -> None:
     """Raises NotFound where an output was there and has been freed since."""
     if not task.final or os.path.lexists(source.path):
         return
@@ -122,12 +122,18 @@ def _require_kept(service: TaskService, task: Task, source: Source) -> None:
         raise NotFound(f"the output of this task, {told.bytes} bytes, is not kept any more: {quota}")
 
 
-async def _bytes(found: Found, shown: str) -> AsyncIterator[bytes]:
+def mark(gap: Gap) -> bytes:
+    """What stands in place of bytes that are not kept."""
+    return b"\n[... %d bytes not kept ...]\n" % gap.bytes
+
+
+async def plain(found: Found, shown: str) -> AsyncIterator[bytes]:
+    """The bytes, and of a gap what is asked for (`GAPS`)."""
     async for each in found:
         if isinstance(each, Piece):
             yield each.data
         elif each is not None and shown == "mark":
-            yield b"\n[... %d bytes not kept ...]\n" % each.bytes
+            yield mark(each)
         elif each is not None and shown == "stop":
             return
 

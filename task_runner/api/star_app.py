@@ -24,7 +24,7 @@ from task_runner.api.follow import GrowthWatch
 from task_runner.api.gate import Entry, Gate, admin_token
 from task_runner.api.metrics import Metrics
 from task_runner.api.streams import Streams
-from task_runner.api.surface import Listener, Surface, Switchboard
+from task_runner.api.surface import Surface, Switchboard
 from task_runner.environment.multiprocess import MultiprocessEnvironment
 from task_runner.errors import UnsafeBind
 from task_runner.lib.clock import SystemClock
@@ -67,12 +67,13 @@ def create_app(settings: Settings | None = None) -> ASGIApp:
 
     main = application(v1.SURFACE, lifespan=lifespan)
     shared, own = [], []
+    listeners = binds.own(chosen)
     for name in chosen.dialects:
         surface = registry.surface(name, chosen)
         app = application(surface)
         app.state = main.state
-        if name in chosen.dialect_binds:
-            own.append((Listener(chosen.dialect_binds[name]), app))
+        if name in listeners:
+            own.append((listeners[name], app))
         else:
             shared.append((surface, app))
     return Switchboard(main, shared, own)
@@ -102,7 +103,7 @@ async def _running(app: Starlette, settings: Settings, state: StateDirectory) ->
         app.state.service, app.state.growth, app.state.streams = service, growth, streams
         app.state.metrics = Metrics(service)
         late = None if addresses else asyncio.create_task(_check_late_bind(state, settings), name="late bind")
-        _tell_address(state, addresses, settings)
+        _tell(state, addresses, settings)
         asyncio.get_running_loop().run_in_executor(None, unit.warn_of_kill_mode)
         log.info("ready in %s", state.path, extra={"action": "ready"})
         yield
@@ -129,11 +130,13 @@ async def _check_late_bind(state: StateDirectory, settings: Settings) -> None:
         log.critical("%s", error)
         os.kill(os.getpid(), signal.SIGTERM)  # the server's own orderly end
     else:
-        _tell_address(state, addresses, settings)
+        _tell(state, addresses, settings)
 
 
-def _tell_address(state: StateDirectory, addresses: list[str], settings: Settings) -> None:
-    """Write where clients on this machine find the daemon."""
+def _tell(state: StateDirectory, addresses: list[str], settings: Settings) -> None:
+    """Write where clients on this machine find the daemon, and warn of addresses where nobody does."""
+    for problem in binds.unheard(addresses, settings) if addresses else ():
+        log.warning("%s", problem)
     url = binds.url(addresses, settings)
     if url is not None:
         try:

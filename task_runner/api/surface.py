@@ -8,7 +8,6 @@ Rule 2: surfaces know nothing of each other; which of them a request is for is f
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -23,6 +22,7 @@ from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from task_runner import errors
+from task_runner.api.listener import Listener
 
 log = logging.getLogger(__name__)
 
@@ -110,31 +110,6 @@ def refusal_of(error: errors.TaskRunnerError) -> Refusal:
     if status == 500:
         log.error("request failed", exc_info=error)
     return Refusal(status, str(error), getattr(error, "fields", None) or ())
-
-
-@dataclass(frozen=True, slots=True)
-class Listener:
-    """An address, as `--bind` has it, that belongs to one surface."""
-
-    address: str
-
-    def hears(self, server: tuple[str, int | None] | None) -> bool:
-        """Whether a connection that came in at ``server`` (an ASGI scope's) came in here."""
-        if server is None:
-            return False
-        host, port = server
-        if self.address.startswith("unix:"):
-            return port is None and host == self.address.removeprefix("unix:")
-        mine, _, number = self.address.rpartition(":")
-        return port is not None and number == str(port) and _same_host(mine.strip("[]"), host)
-
-
-def _same_host(mine: str, theirs: str) -> bool:
-    try:
-        bound = ipaddress.ip_address(mine or "0.0.0.0")  # noqa: S104  no host: any
-    except ValueError:
-        return True  # a name: its address is not known here, and the port has to do
-    return bound.is_unspecified or bound == ipaddress.ip_address(theirs)
 
 
 class Switchboard:

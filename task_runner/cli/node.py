@@ -9,6 +9,7 @@ from task_runner.cli.edge import PATIENCE, Session, pass_session
 from task_runner.cli.output import clean, emit, json_option
 from task_runner.cli.values import reading, some_duration
 from task_runner.client import Node
+from task_runner.client.records import Dialect
 
 #: states of tasks that a drained daemon does not start
 _WAITING = ("scheduled", "pending")
@@ -39,10 +40,16 @@ def node(session: Session, as_json: bool) -> None:
         ("resources", _resources(found)),
         ("storage", "ok" if storage["ok"] else clean(f"TROUBLE: {storage['error']}")),
     ]
+    if dialects := found.get("dialects"):
+        lines.append(("dialects", ", ".join(map(_dialect, dialects))))
     if found["storeSetAside"]:
         lines.append(("damaged store", clean(f"set aside as {found['storeSetAside']}; see `task-runner fsck`")))
     for name, value in [*lines, *walls.possible_lines(found)]:
         click.echo(f"{name:<14}{value}")
+
+
+def _dialect(dialect: Dialect) -> str:
+    return f"{dialect['name']} on {clean(dialect['address'])}" if dialect["address"] else dialect["name"]
 
 
 def _resources(node: Node) -> str:

@@ -106,6 +106,8 @@ def _explain(task: Task) -> None:
     outcome, task_id = task["outcome"], task["taskId"]
     if outcome == "lost":
         say(f"task {task_id} is lost: nobody saw how it ended. {task['error'] or ''}")
+    elif outcome == "timed_out" and task["startedAt"] is None and task["error"]:
+        say(f"task {task_id} ended: {task['error']}")
     elif outcome == "timed_out":
         say(f"task {task_id} was stopped by its time limit")
     elif task["error"] and task["exitCode"] is None:

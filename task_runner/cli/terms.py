@@ -62,6 +62,12 @@ _OPTIONS = [
         help="Stop it when it has run so long; also 10m, 2h.",
     ),
     click.option(
+        "--start-within",
+        callback=reading(some_duration),
+        metavar="SECONDS",
+        help="End it as timed out if it has not started so long after it was due.",
+    ),
+    click.option(
         "--grace", callback=reading(duration), metavar="SECONDS", help="From the polite signal to SIGKILL. [10]"
     ),
     click.option("--stop-signal", callback=reading(_signal), metavar="NAME", help="The polite signal. [SIGTERM]"),
@@ -130,6 +136,7 @@ def terms(given: Mapping[str, Any]) -> dict[str, Any]:
         "after": list(given.get("after", ())),
         "resources": _some(cpus=given.get("cpus"), memoryMb=given.get("memory"), gpus=given.get("gpus")),
         "timeoutSeconds": given.get("timeout"),
+        "startWithinSeconds": given.get("start_within"),
         "graceSeconds": given.get("grace"),
         "stopSignal": given.get("stop_signal"),
         "stall": given.get("stall"),

@@ -52,6 +52,14 @@ class ContainerNote(TypedDict):
     imageId: str | None
     limits: list[LimitNote]
     accounting: dict[str, Any] | None
+    outputNote: str | None
+    left: bool
+    #: these not of an older daemon
+    stage: NotRequired[str | None]
+    error: NotRequired[str | None]
+    exitCode: NotRequired[int | None]
+    signal: NotRequired[str | None]
+    removing: NotRequired[bool]
 
 
 class ActionStatus(TypedDict):
@@ -317,6 +325,14 @@ class Possible(TypedDict):
     problem: str | None
 
 
+class Dialect(TypedDict):
+    """An interface of another system that is served."""
+
+    name: str
+    #: its own; none: those of /v1
+    address: str | None
+
+
 class Node(TypedDict):
     """The daemon in numbers."""
 
@@ -332,6 +348,8 @@ class Node(TypedDict):
     engines: NotRequired[list[Engine]]
     sandbox: NotRequired[Possible]
     sidecars: NotRequired[Possible]
+    #: not of an older daemon
+    dialects: NotRequired[list[Dialect]]
     draining: bool
     drainedAt: str | None
     empty: bool

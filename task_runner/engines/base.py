@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from task_runner.model.status import LimitNote
-from task_runner.model.walls import Mount, TaskLimits
+from task_runner.model.walls import Device, Mount, TaskLimits
 
 #: labels of everything that is made for tasks; the value of the first names the daemon (its state directory)
 LABEL_DAEMON = "task-runner.daemon"
@@ -45,7 +45,7 @@ class Order:
     working_directory: str | None = None
     #: all of them, the task's working directory included
     mounts: list[Mount] = field(default_factory=list)
-    devices: list[str] = field(default_factory=list)
+    devices: list[Device] = field(default_factory=list)
     limits: TaskLimits | None = None
     network: str
     labels: dict[str, str] = field(default_factory=dict)

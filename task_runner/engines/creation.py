@@ -26,7 +26,7 @@ def host_config(order: Order, podman: str | None) -> dict[str, Any]:
 
     return {
         "mounts": [Mount(each.target or each.source, each.source, "bind", each.read_only) for each in order.mounts],
-        "devices": [f"{each}:{each}:rwm" for each in order.devices],
+        "devices": [f"{each.path}:{each.target or each.path}:{each.permissions}" for each in order.devices],
         "network_mode": order.network,
         "security_opt": ["no-new-privileges"],
         "log_config": _log_config(podman),

@@ -52,7 +52,10 @@ def container(order: Order) -> cri.ContainerConfig:
         working_dir=order.working_directory or "",
         envs=[cri.KeyValue(key=key, value=value) for key, value in order.env.items()],
         mounts=_mounts(order),
-        devices=[cri.Device(host_path=each, container_path=each, permissions="rwm") for each in order.devices],
+        devices=[
+            cri.Device(host_path=each.path, container_path=each.target or each.path, permissions=each.permissions)
+            for each in order.devices
+        ],
         labels=order.labels,
         annotations={} if limits.pids is None else {PIDS: str(limits.pids)},
         linux=cri.LinuxContainerConfig(

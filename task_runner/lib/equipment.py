@@ -6,7 +6,6 @@ A task that asks for nothing has none.
 
 from __future__ import annotations
 
-import functools
 import os
 import select
 from collections.abc import Callable, Iterable
@@ -14,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
 from task_runner.lib import failpoint, group, process, secretfiles, walls
+from task_runner.lib.basics import base_environment
 from task_runner.lib.cgroups import Places
 from task_runner.lib.clock import Clock
 from task_runner.lib.family import Family
@@ -36,7 +36,6 @@ from task_runner.model.status import Accounting, LimitNote
 if TYPE_CHECKING:
     from task_runner.lib.forwarding.hold import Forwarding
 
-_INHERITED = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TMPDIR")
 #: machines that report progress, whether the spec asks for it or not
 _REPORTING = frozenset({"download", "extract", "container"})
 
@@ -72,15 +71,6 @@ class Part(Protocol):
 
     def turn(self, now: float) -> None:
         """Do what there is to do at this time of the monotonic clock."""
-
-
-@functools.cache
-def base_environment() -> dict[str, str]:
-    """What every command finds in its environment: the basics, and nothing else the daemon was given."""
-    basics = {name: os.environ[name] for name in _INHERITED if name in os.environ}
-    basics.update({name: value for name, value in os.environ.items() if name.startswith("LC_")})
-    basics.setdefault("PATH", os.defpath)
-    return basics
 
 
 def wants_input(action: Action) -> bool:
@@ -186,11 +176,13 @@ class Equipment:
         spec, grant, places = self._spec, self._grant, self._options.cgroups
         self._walls, self.limits = walls.build(spec, grant, self.group, places.why if places is not None else None)
         self.obstacle = walls.obstacle(spec, grant, self.limits) or walls.inheritance(self._directory, self.user_id)
-        if grant is None or (account := grant.account) is None:
+        if grant is None:
             return
-        if account.uid != os.geteuid() and self.obstacle is None:
-            self._directory.hand_over(account.uid, account.gid)
-        self._basics = walls.environment(self._basics, account)
+        if (account := grant.account) is not None:
+            if account.uid != os.geteuid() and self.obstacle is None:
+                self._directory.hand_over(account.uid, account.gid)
+            self._basics = walls.environment(self._basics, account)
+        self._basics = {**grant.inherited, **self._basics}
 
     @property
     def user_id(self) -> int | None:

@@ -129,6 +129,10 @@ def bounded(note: ContainerNote) -> ContainerNote:
             image=_cut(note.image) or "",
             image_id=_cut(note.image_id),
             output_note=_cut(note.output_note),
+            stage=_cut(note.stage),
+            error=_cut(note.error),
+            exit_code=note.exit_code if note.exit_code is not None and abs(note.exit_code) < 2**31 else None,
+            signal=_cut(note.signal),
         )
     return note
 

@@ -23,6 +23,8 @@ class StateDirectory:
         self.database = f"{self.path}/tasks.db"
         self.token = f"{self.path}/token"
         self.address = f"{self.path}/address.json"
+        #: where /v1 is served, if nobody says otherwise, beside a task-executor
+        self.socket = f"{self.path}/api.sock"
         #: what runners and the launcher had to say when something went wrong with themselves
         self.runner_log = f"{self.path}/runners.log"
         #: is there if containers were ever run

@@ -30,6 +30,8 @@ from task_runner.model import urls
 
 MAX_REDIRECTIONS = 10
 _REDIRECTIONS = (301, 302, 303, 307, 308)
+#: statuses of an answer that holds what was asked for
+GOOD = frozenset(range(200, 300))
 #: bytes taken from a connection at once
 _PIECE = 1 << 18
 #: seconds before a transfer is taken up again: the first time, and at most
@@ -47,8 +49,14 @@ class Order:
     url: str
     method: str = "GET"
     headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes | None = None
+    statuses: frozenset[int] = GOOD
+    #: take any certificate
+    insecure: bool = False
     #: seconds without a byte
     timeout: float
+    #: seconds for making a connection; none: as `timeout`
+    connect: float | None = None
     #: in hexadecimal digits
     sha256: str | None = None
     max_bytes: int | None = None
@@ -73,7 +81,9 @@ class _Transfer:
         self._report = report
         self._shown = urls.shown(order.url)
         self._url, self._headers = prepared(order.url, order.headers)
-        self._opener = opener()
+        if order.body is not None and not any(name.lower() == "content-type" for name in order.headers):
+            self._headers["Content-Type"] = "text/plain; charset=utf-8"
+        self._opener = opener(insecure=order.insecure, connect=order.connect)
         self._begun = False
         self._validator: str | None = None
         self._restart()
@@ -141,27 +151,27 @@ class _Transfer:
 
     def _open(self) -> Any:
         """The response, redirections followed. Raises _Broken, ActionFailed."""
-        url, headers, method = self._url, dict(self._headers), self._order.method
+        url, headers, method, body = self._url, dict(self._headers), self._order.method, self._order.body
         if self._done and self._validator is not None:
             headers |= {"Range": f"bytes={self._done}-", "If-Range": self._validator}
         for _ in range(MAX_REDIRECTIONS + 1):
-            answer = self._ask(url, headers, method)
-            if not isinstance(answer, HTTPError):
+            answer = self._ask(url, headers, method, body)
+            if answer.status in self._order.statuses or (answer.status == 206 and self._done):
                 return answer
             answer.close()
             location = answer.headers.get("Location")
-            if answer.code not in _REDIRECTIONS or not location:
-                self._refuse(answer.code, answer.reason, url)
+            if answer.status not in _REDIRECTIONS or not location:
+                self._refuse(answer.status, answer.reason, url)
             url, headers = self._redirected(url, location, headers)
-            if answer.code == 303 or (answer.code in (301, 302) and method == "POST"):
-                method = "GET"
+            if answer.status == 303 or (answer.status in (301, 302) and method == "POST"):
+                method, body = "GET", None
         raise ActionFailed(f"{self._shown}: more than {MAX_REDIRECTIONS} redirections")
 
-    def _ask(self, url: str, headers: dict[str, str], method: str) -> Any:
+    def _ask(self, url: str, headers: dict[str, str], method: str, body: bytes | None) -> Any:
         """The response, or the HTTPError that it is."""
         try:
             with self._watched():
-                request = urllib.request.Request(url, headers=headers, method=method)  # noqa: S310
+                request = urllib.request.Request(url, body, headers, method=method)  # noqa: S310
                 try:
                     return self._opener.open(request, timeout=self._order.timeout)
                 except HTTPError as error:
@@ -174,6 +184,8 @@ class _Transfer:
     def _refuse(self, status: int, reason: object, url: str) -> NoReturn:
         """Raises _Broken where the status may be another later, and ActionFailed."""
         told = f"{status} {reason}".strip()
+        if status in GOOD:
+            told += ", which is none of the statuses that were asked for"
         if status == 416 and self._done:  # the file has become shorter than what we have of it
             self._validator = None
             self._restart()
@@ -187,7 +199,9 @@ class _Transfer:
         if isinstance(reason, ssl.SSLCertVerificationError):
             return ActionFailed(f"{self._shown}: its certificate is not trusted: {reason.verify_message}")
         if isinstance(reason, TimeoutError):
-            return TimeoutError()
+            if self._order.connect is None:
+                return TimeoutError()
+            return _Broken(f"there was no connection within {self._order.connect:g} seconds")
         told = getattr(reason, "strerror", None) or str(reason)
         return _Broken(f"cannot be reached: {told}")
 

@@ -79,8 +79,17 @@ def _order(wanted: Fetch, context: Context) -> fetch.Order:
         headers["Authorization"] = web.basic(wanted.username, password)
     elif wanted.bearer_secret is not None:
         headers["Authorization"] = f"Bearer {secret(context, wanted.bearer_secret)}"
+    headers.update({header: secret(context, name) for header, name in wanted.header_secrets.items()})
     return fetch.Order(
-        url=wanted.url, method=wanted.method, headers=headers, timeout=wanted.timeout_seconds, resumes=_RESUMES
+        url=wanted.url,
+        method=wanted.method,
+        headers=headers,
+        body=None if wanted.body is None else wanted.body.encode(),
+        statuses=frozenset(wanted.statuses) or fetch.GOOD,
+        insecure=wanted.insecure,
+        timeout=wanted.timeout_seconds,
+        connect=wanted.connect_seconds,
+        resumes=_RESUMES,
     )
 
 

@@ -9,10 +9,11 @@ import ctypes
 import errno
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from task_runner.errors import StartFailed
+from task_runner.kernel import marks
 from task_runner.machines import namespaces
 from task_runner.machines.namespaces import Held
 
@@ -20,8 +21,6 @@ from task_runner.machines.namespaces import Held
 SIDECAR = "TASK_RUNNER_SIDECAR"
 #: how many processes an error lists
 _LISTED = 10
-#: bytes of a file that are read: of /proc, or of the target's users
-_LONGEST = 4 << 20
 
 _libc = ctypes.CDLL(None, use_errno=True)
 #: the same on every machine
@@ -73,32 +72,23 @@ def hold(pid: int, kinds: list[str]) -> Target:
 
 def environment(pid: int) -> dict[str, str]:
     """Of a process. Raises OSError."""
-    pairs = (each.partition("=") for each in os.fsdecode(_read(f"/proc/{pid}/environ")).split("\0"))
+    pairs = (each.partition("=") for each in os.fsdecode(marks.read(f"/proc/{pid}/environ")).split("\0"))
     return {name: value for name, equals, value in pairs if name and equals}
 
 
 def _status(pid: int, name: bytes) -> list[bytes]:
-    for line in _read(f"/proc/{pid}/status").splitlines():
+    for line in marks.read(f"/proc/{pid}/status").splitlines():
         if line.startswith(name):
             return line.split()[1:]
     raise ValueError("what may be done with it is not known")
-
-
-def _read(path: str) -> bytes:
-    with open(path, "rb", buffering=0) as file:
-        data = b""
-        while len(data) < _LONGEST and (piece := file.read(1 << 16)):
-            data += piece
-    return data
 
 
 # -- by its mark
 
 
 def marked(mark: str) -> int:
-    """The one process that carries a mark and whose parent does not. Raises StartFailed."""
-    parents = dict(_carriers(mark))
-    tops = sorted(pid for pid, parent in parents.items() if parent not in parents)
+    """The main process of the one container whose processes carry a mark. Raises StartFailed."""
+    tops = marks.first_of_each(list(marks.carriers(mark, SIDECAR)))
     if len(tops) == 1:
         return tops[0]
     if not tops:
@@ -108,25 +98,9 @@ def marked(mark: str) -> int:
     raise StartFailed(f"sidecar: several processes carry the mark {mark}: {listed}{more}; name one by pid")
 
 
-def _carriers(mark: str) -> Iterator[tuple[int, int]]:
-    """Pid and parent of each live process with the mark in its environment, but those that sidecars run."""
-    wanted, ours = os.fsencode(mark), f"{SIDECAR}=".encode()
-    for name in os.listdir("/proc"):
-        if not name.isdigit():
-            continue
-        try:
-            words = _read(f"/proc/{name}/environ").split(b"\0")
-            if wanted in words and not any(word.startswith(ours) for word in words):
-                state, parent = _read(f"/proc/{name}/stat").rpartition(b")")[2].split()[:2]
-                if state not in (b"Z", b"X"):
-                    yield int(name), int(parent)
-        except (OSError, ValueError):
-            continue  # it has ended
-
-
 def _name(pid: int) -> str:
     try:
-        return _read(f"/proc/{pid}/comm").decode(errors="replace").strip()
+        return marks.read(f"/proc/{pid}/comm").decode(errors="replace").strip()
     except OSError:
         return "?"
 
@@ -191,7 +165,7 @@ def _table(root: int, path: str, width: int) -> list[list[str]]:
     except OSError:
         return []
     with open(fd, "rb") as file:
-        text = file.read(_LONGEST).decode(errors="surrogateescape")
+        text = file.read(marks.LONGEST).decode(errors="surrogateescape")
     lines = [line.split(":") for line in text.splitlines()]
     numbers = (2, 3) if width == 7 else (2,)
     return [line for line in lines if len(line) == width and all(_is_id(line[index]) for index in numbers)]

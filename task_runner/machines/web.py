@@ -60,22 +60,60 @@ def for_anybody(headers: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in headers.items() if name.lower() in _FOR_ANYBODY}
 
 
+def _connection(kind: type[http.client.HTTPConnection], connect: float | None) -> type[http.client.HTTPConnection]:
+    """A class of connections that are made within so many seconds, whatever patience there is afterwards."""
+    if connect is None:
+        return kind
+
+    class Connection(kind):  # type: ignore[valid-type, misc]
+        def connect(self) -> None:
+            after = self.timeout  # type: ignore[has-type]
+            self.timeout = connect
+            super().connect()
+            self.timeout = after
+            self.sock.settimeout(after)
+
+    return Connection
+
+
+class _Http(urllib.request.AbstractHTTPHandler):
+    def __init__(self, connect: float | None) -> None:
+        super().__init__()
+        self._kind = _connection(http.client.HTTPConnection, connect)
+
+    def http_open(self, request: urllib.request.Request) -> Any:
+        return self.do_open(self._kind, request)
+
+    http_request = urllib.request.AbstractHTTPHandler.do_request_
+
+
 class _Https(urllib.request.AbstractHTTPHandler):
     """The library's own reads all certificates of the system at once, which takes longer than most transfers."""
 
+    def __init__(self, connect: float | None, *, insecure: bool) -> None:
+        super().__init__()
+        self._kind = _connection(http.client.HTTPSConnection, connect)
+        self._insecure = insecure
+
     def https_open(self, request: urllib.request.Request) -> Any:
-        return self.do_open(http.client.HTTPSConnection, request, context=ssl.create_default_context())
+        context = ssl.create_default_context()
+        if self._insecure:
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        return self.do_open(self._kind, request, context=context)
 
     https_request = urllib.request.AbstractHTTPHandler.do_request_
 
 
-def opener() -> urllib.request.OpenerDirector:
-    """HTTP and HTTPS, through the proxies that the environment names; no other schemes, no redirections."""
+def opener(*, insecure: bool = False, connect: float | None = None) -> urllib.request.OpenerDirector:
+    """HTTP and HTTPS, through the proxies that the environment names; no other schemes, no redirections.
+
+    ``insecure``: any certificate will do. ``connect``: seconds for making a connection.
+    """
     director = urllib.request.OpenerDirector()
     for handler in (
         urllib.request.ProxyHandler(),
-        urllib.request.HTTPHandler(),
-        _Https(),
+        _Http(connect),
+        _Https(connect, insecure=insecure),
         urllib.request.HTTPDefaultErrorHandler(),
         urllib.request.HTTPErrorProcessor(),
         urllib.request.UnknownHandler(),

@@ -35,3 +35,5 @@ class Grant:
     fault: str | None = None
     #: variables for every action: what the daemon knows of the task and the spec does not say
     env: dict[str, str] = field(default_factory=dict)
+    #: variables of the daemon's own for every action that runs on this machine itself, and not inside a container
+    inherited: dict[str, str] = field(default_factory=dict)

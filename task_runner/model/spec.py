@@ -90,6 +90,9 @@ class Spec:
     alias: Alias | None = None
     #: the task is stopped when its actions have run for this long, pauses not counted; none: no limit
     timeout_seconds: Seconds | None = None
+    #: the task ends `timed_out`, never having run, if it has not been handed to a runner so long after it was due;
+    #: whatever it waits for counts. Another attempt has the whole time again, from the end of the wait before it
+    start_within_seconds: Seconds | None = None
     #: the polite signal of a stop
     stop_signal: SignalName = "SIGTERM"
     #: seconds between the polite signal and SIGKILL

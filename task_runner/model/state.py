@@ -32,7 +32,7 @@ class State(enum.Enum):
     RUNNING = "running"  #: a command of it runs
     PAUSED = "paused"  #: every process of it is stopped, and so are its clocks
     STOPPING = "stopping"  #: told to end; its grace is running
-    EXITED = "exited"  #: ended, and a runner saw how
+    EXITED = "exited"  #: ended, and a runner saw how, or no runner had it
     LOST = "lost"  #: ended, and nobody saw how
     UNKNOWN = "unknown"  #: active when the daemon last knew, not examined since
 
@@ -43,7 +43,7 @@ class Outcome(enum.Enum):
     SUCCEEDED = "succeeded"  #: every action did what was asked
     FAILED = "failed"  #: an action did not succeed, or could not be started
     CANCELLED = "cancelled"  #: somebody stopped it
-    TIMED_OUT = "timed_out"  #: its time limit stopped it
+    TIMED_OUT = "timed_out"  #: its time limit stopped it, or it did not start in time
     LOST = "lost"  #: nobody knows
 
 
@@ -63,6 +63,7 @@ class Event(enum.Enum):
     AGAIN = "again"  #: the attempt has ended, and its spec asks for another
     RETRY = "retry"  #: it is over, and somebody asks for one more attempt
     POSTPONE = "postpone"  #: its time was changed
+    EXPIRE = "expire"  #: the time within which it was to start is over
 
 
 class IllegalTransition(AssertionError):
@@ -73,7 +74,7 @@ _S, _E = State, Event
 
 TRANSITIONS: Mapping[State, Mapping[Event, State]] = {
     _S.SCHEDULED: {_E.DUE: _S.PENDING, _E.POSTPONE: _S.SCHEDULED, _E.STOP: _S.EXITED},
-    _S.PENDING: {_E.LAUNCH: _S.STARTING, _E.POSTPONE: _S.SCHEDULED, _E.STOP: _S.EXITED},
+    _S.PENDING: {_E.LAUNCH: _S.STARTING, _E.POSTPONE: _S.SCHEDULED, _E.STOP: _S.EXITED, _E.EXPIRE: _S.EXITED},
     _S.STARTING: {
         _E.RECALL: _S.PENDING,
         _E.PROVISION: _S.PROVISIONING,
@@ -182,13 +183,13 @@ _MEANING = {
     "RUNNING": "a command of it runs",
     "PAUSED": "every process of it is stopped, and so are its clocks",
     "STOPPING": "told to end; its grace is running",
-    "EXITED": "ended, and its runner saw how: `outcome` tells",
+    "EXITED": "ended, and its runner saw how, or it never had one: `outcome` tells",
     "LOST": "ended, and nobody saw how; `error` holds the evidence",
     "UNKNOWN": "the daemon has just started and has not examined its runner yet",
     "OUTCOME_SUCCEEDED": "every action did what was asked",
     "OUTCOME_FAILED": "an action did not succeed, or could not be started",
     "OUTCOME_CANCELLED": "somebody stopped it",
-    "OUTCOME_TIMED_OUT": "its time limit stopped it",
+    "OUTCOME_TIMED_OUT": "its time limit stopped it, or it did not start in time",
     "OUTCOME_LOST": "nobody knows",
 }
 

@@ -118,6 +118,16 @@ class ContainerNote:
     accounting: Accounting | None = None
     #: why some of its output is not in the log; none: all of it is
     output_note: str | None = None
+    #: how far it is: "fetching" (its image), "unfetched" (it could not be had), "making", "unstarted" (it could not be
+    #: made or started), "running", "ended"; none: nobody has said
+    stage: str | None = None
+    #: why it is unfetched or unstarted
+    error: str | None = None
+    #: how it ended, in its engine's words, before all of its output is in the log
+    exit_code: int | None = None
+    signal: str | None = None
+    #: what is left of it is being put away, or has been
+    removing: bool = False
     #: it could not be removed when it was over, and is when its engine lets it be
     left: bool = False
 
@@ -251,3 +261,9 @@ class Status:
     #: bytes of its standard input that have been passed on, where that is open; none: it is not
     input_bytes: int | None = None
     receipt: Receipt | None = None
+
+    @property
+    def container(self) -> ContainerNote | None:
+        """Of the action at hand."""
+        index = self.current_action_idx
+        return self.actions[index].container if 0 <= index < len(self.actions) else None

@@ -26,9 +26,10 @@ LEAST_MASKED = 4
 #: a path below the task's working directory; that it stays there is checked where it is used
 WorkPath = Annotated[str, Limit(min_length=1, max_length=4096, pattern=r"^[^\x00]+$")]
 Url = Annotated[str, Limit(min_length=1, max_length=8192, pattern=r"^[a-z][a-z0-9+.-]*:[^\x00-\x20\x7f]+$")]
+HeaderName = Annotated[str, Limit(min_length=1, max_length=200, pattern=r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$")]
 Headers = Annotated[
     dict[
-        Annotated[str, Limit(min_length=1, max_length=200, pattern=r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$")],
+        HeaderName,
         Annotated[str, Limit(max_length=8192, pattern=r"^[^\x00\r\n]*$")],
     ],
     Limit(max_length=100),
@@ -147,8 +148,20 @@ class Fetch:
     password_secret: Word | None = None
     #: the name of a secret that is sent as "Authorization: Bearer …"
     bearer_secret: Word | None = None
+    #: headers whose whole value is a secret, by its name
+    header_secrets: Annotated[dict[HeaderName, Word], Limit(max_length=100)] = field(default_factory=dict)
+    #: what is sent with the request, as text/plain unless `headers` say otherwise
+    body: Annotated[str, Limit(max_length=1_048_576)] | None = None
+    #: the statuses of an answer that holds the file; none: 200 to 299
+    statuses: Annotated[list[Annotated[int, Limit(ge=200, le=599)]], Limit(max_length=100)] = field(
+        default_factory=list
+    )
+    #: take any certificate, also a forged one
+    insecure: bool = False
     #: seconds without a byte after which it has failed
     timeout_seconds: Seconds = 60.0
+    #: seconds that connecting may take; `timeoutSeconds`, unless said otherwise
+    connect_seconds: Seconds | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar
 
 from task_runner.model.constraints import STRICT, Limit
-from task_runner.model.terms import Text, VariableName, Word
+from task_runner.model.terms import Text, VariableName, Word, WorkPath
 
 #: a user or group, by name or number
 Account = Annotated[str, Limit(min_length=1, max_length=64, pattern=r"^([A-Za-z_][A-Za-z0-9_.-]*\$?|[0-9]{1,10})$")]
@@ -114,7 +114,7 @@ class Sidecar:
     engine: EngineName | None = None
     #: a process of this machine
     pid: Annotated[int, Limit(ge=1, le=4_194_304)] | None = None
-    #: NAME=VALUE, as it stands in the environment of exactly one process that no other such process has started
+    #: NAME=VALUE, as it stands in the environment of exactly one container's processes; the first of them is meant
     mark: Annotated[str, Limit(min_length=3, max_length=1000, pattern=r"^[^\x00=]+=[^\x00]*$")] | None = None
     #: which of its namespaces
     namespaces: Annotated[list[Namespace], Limit(min_length=1, max_length=5)] = field(
@@ -144,6 +144,36 @@ class Registry:
     password_secret: Word
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WorkMount:
+    """Something in the task's working directory, one of its files say, shown at another place inside a container."""
+
+    __pydantic_config__: ClassVar[Any] = STRICT
+
+    #: where it is, below the working directory
+    path: WorkPath
+    #: its path inside
+    target: RootedPath
+    #: it cannot be changed from inside
+    read_only: bool = False
+    #: where nothing is there, a directory is made first, in which every user may write
+    make_directory: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Device:
+    """A device of this machine, shown inside a container."""
+
+    __pydantic_config__: ClassVar[Any] = STRICT
+
+    #: its path here
+    path: RootedPath
+    #: its path inside; the same, unless said otherwise
+    target: RootedPath | None = None
+    #: r: it may be read, w: written, m: made anew (mknod)
+    permissions: Annotated[str, Limit(pattern=r"^r?w?m?$", min_length=1)] = "rwm"
+
+
 #: where a container finds what its task gives it beside the working directory
 CONTAINER_GIVEN = "/run/task-runner"
 
@@ -170,8 +200,10 @@ class ContainerParameters:
     work_at: RootedPath | None = "/work"
     #: what else of this machine is shown inside, below the directories that the server allows
     mounts: Annotated[list[Mount], Limit(max_length=100)] = field(default_factory=list)
-    #: devices of this machine, of those that the server allows
-    devices: Annotated[list[RootedPath], Limit(max_length=100)] = field(default_factory=list)
+    #: what of the working directory is shown at other places inside
+    work_mounts: Annotated[list[WorkMount], Limit(max_length=100)] = field(default_factory=list)
+    #: devices of this machine, of those that the server allows: a path, or more of it
+    devices: Annotated[list[RootedPath | Device], Limit(max_length=100)] = field(default_factory=list)
     #: what it may use; the task's own limits, unless said otherwise
     limits: TaskLimits | None = None
     #: "none", "host", "bridge" or a name, of those that the server allows; its first, unless said otherwise

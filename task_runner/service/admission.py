@@ -3,7 +3,7 @@ can is granted when the task starts."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from task_runner.errors import FieldError, InvalidRequest
 from task_runner.model.grant import Grant
@@ -17,12 +17,18 @@ Rule = Callable[[Spec, str], Iterable[FieldError]]
 
 
 class Admission:
-    """Asks every rule. Rules may read files and ask engines: they are called in a thread where there is much to ask."""
+    """Asks every rule. Rules may read files and ask engines: they are called in a thread where there is much to ask.
 
-    def __init__(self, secrets: Secrets, accounts: Accounts, rules: Sequence[Rule]) -> None:
+    ``inherited``: variables of the daemon that every task is given.
+    """
+
+    def __init__(
+        self, secrets: Secrets, accounts: Accounts, rules: Sequence[Rule], inherited: Mapping[str, str]
+    ) -> None:
         self._secrets = secrets
         self._accounts = accounts
         self._rules = rules
+        self._inherited = dict(inherited)
 
     def check(self, spec: Spec, prefix: str, token: str) -> None:
         """Raises InvalidRequest, with the fields below the prefix."""
@@ -40,5 +46,7 @@ class Admission:
             account = self._accounts.grant(task.spec, task.record.token)
         except InvalidRequest as error:
             fault = str(error)
-        grant = Grant(gpus=list(task.gpus), secrets=values, account=account, fault=fault, env=env)
+        grant = Grant(
+            gpus=list(task.gpus), secrets=values, account=account, fault=fault, env=env, inherited=self._inherited
+        )
         return None if grant == Grant() else grant

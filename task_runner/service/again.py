@@ -6,10 +6,13 @@ from task_runner.model.state import State
 from task_runner.service.task import Past, Record
 
 
-def next_attempt(record: Record, *, state: State, retry_at: str | None, series: bool) -> Record:
+def next_attempt(
+    record: Record, *, state: State, retry_at: str | None = None, renewed_at: str | None = None, series: bool
+) -> Record:
     """The record of the attempt after the one that ``record`` tells the end of.
 
-    ``series``: it is one more of those that the spec asks for; otherwise they are counted anew from it.
+    ``retry_at``: it waits until then. ``renewed_at``: somebody asked for it then. ``series``: it is one more of those
+    that the spec asks for; otherwise they are counted anew from it.
     """
     return Record(
         state=state,
@@ -17,11 +20,13 @@ def next_attempt(record: Record, *, state: State, retry_at: str | None, series: 
         origin=record.origin,
         created_at=record.created_at,
         retry_at=retry_at,
+        renewed_at=renewed_at,
         rank=record.rank,
         previous=[*record.previous, _past(record)],
         first_attempt=record.first_attempt if series else record.attempt + 1,
         template=record.template,
         damage=record.damage,
+        token=record.token,
     )
 
 

@@ -13,6 +13,8 @@ from task_runner.service.waiting import Waiting, seconds_of
 LONGEST_SLEEP = 1.0
 #: the shortest
 SHORTEST_SLEEP = 0.001
+#: so many alarms are not worth looking through for void ones
+FEW = 1000
 
 
 class Alarms:
@@ -23,14 +25,26 @@ class Alarms:
         self._count = itertools.count()
         self._by_stamp: list[tuple[str, int, int, Waiting]] = []  # stamps have the order of their times
         self._by_age: list[tuple[float, int, int, Waiting]] = []
+        self._most = FEW
 
     def at_time(self, at: str, waiting: Waiting) -> None:
         """``at`` is a stamp of the wall clock."""
         heapq.heappush(self._by_stamp, (at, next(self._count), waiting.moves, waiting))
+        self._tidy()
 
     def at_age(self, at: float, waiting: Waiting) -> None:
         """``at`` is a time of the monotonic clock."""
         heapq.heappush(self._by_age, (at, next(self._count), waiting.moves, waiting))
+        self._tidy()
+
+    def _tidy(self) -> None:
+        """Drop the void ones when there are twice as many as were good the last time: a task that has started must
+        not be kept in memory until the time comes by which it had to."""
+        if len(self._by_stamp) + len(self._by_age) <= self._most:
+            return
+        _sweep(self._by_stamp)
+        _sweep(self._by_age)
+        self._most = max(FEW, 2 * (len(self._by_stamp) + len(self._by_age)))
 
     def due_times(self) -> list[Waiting]:
         """Those whose time by the wall clock has come; each is named once."""
@@ -66,3 +80,8 @@ class Alarms:
 def _drop_moved(heap: list[tuple[Any, int, int, Waiting]]) -> None:
     while heap and heap[0][3].moves != heap[0][2]:
         heapq.heappop(heap)
+
+
+def _sweep(heap: list[tuple[Any, int, int, Waiting]]) -> None:
+    heap[:] = [alarm for alarm in heap if alarm[3].moves == alarm[2]]
+    heapq.heapify(heap)

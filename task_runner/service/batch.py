@@ -98,6 +98,11 @@ def count_removed(task_id: str) -> Op:
     return (sql, {"id": task_id})
 
 
+def standings(batch_id: str) -> Op:
+    """The look-up of number, id, state and outcome of each of its tasks that are not hidden, in order of acceptance."""
+    return ("SELECT seq, id, state, outcome FROM tasks WHERE batch = ? AND NOT deleted ORDER BY seq", (batch_id,))
+
+
 def drop_empty(before: str) -> Op:
     """The statement that removes batches that nothing is left of, and whose last task ended before a stamp."""
     sql = (

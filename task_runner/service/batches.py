@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from task_runner.errors import Conflict, NotFound
 from task_runner.model.batch import MAX_TASKS
-from task_runner.model.state import State
+from task_runner.model.state import Outcome, State
 from task_runner.service import batch as rows
 from task_runner.service.batch import Batch, batch_json, counts
 from task_runner.service.book import Book
@@ -20,6 +21,15 @@ from task_runner.service.task import Task
 
 #: tasks dealt with between two chances for requests to be answered
 SLICE = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How one task of a batch stands."""
+
+    seq: int
+    state: State
+    outcome: Outcome | None
 
 
 class Batches:
@@ -77,6 +87,18 @@ class Batches:
     async def tasks(self, batch_id: str) -> list[Task]:
         """Those of its tasks that have not been removed, in the order of acceptance."""
         return await list_tasks(self._book, Query(batch=batch_id, limit=MAX_TASKS))
+
+    async def standings(self, batch_id: str) -> list[Standing]:
+        """The same, where no more than this is asked for of each."""
+        found = await asyncio.to_thread(self._book.store.read, rows.standings(batch_id))
+        standings = []
+        for seq, task_id, state, outcome in found:
+            task = self._book.active.get(task_id)  # what runs is known better than the store has it
+            if task is not None:
+                standings.append(Standing(seq, task.record.state, task.record.outcome))
+            else:
+                standings.append(Standing(seq, State(state), Outcome(outcome) if outcome else None))
+        return standings
 
     def _active(self, batch_id: str) -> list[Task]:
         return [task for task in self._book.active.values() if task.batch == batch_id and not task.final]

@@ -193,7 +193,10 @@ class Book:
             "batch": task.batch,
             "entity": task.entity,
         }
-        return StoredEvent(self._event_seq, task.id, self.now(), data)
+        if status is not None and (container := status.container) is not None and container.stage is not None:
+            data["containerStage"] = "removing" if container.removing else container.stage
+        origin = None if record.origin == "v1" else record.origin
+        return StoredEvent(self._event_seq, task.id, self.now(), data, origin)
 
     # -- waiting
 

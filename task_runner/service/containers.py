@@ -17,7 +17,7 @@ from task_runner.errors import EngineMissing, FieldError
 from task_runner.model.codec import from_json
 from task_runner.model.containerpolicy import ContainerPolicy
 from task_runner.model.spec import Action, Spec
-from task_runner.model.walls import ContainerParameters
+from task_runner.model.walls import ContainerParameters, Device
 from task_runner.service.settings import Settings
 
 #: seconds for which it is believed which engines answer
@@ -52,7 +52,8 @@ class Containers:
             if (why := allowed.why_not_mount(mount)) is not None:
                 yield FieldError(f"{where}.mounts.{index}.source", why)
         for index, device in enumerate(wanted.devices):
-            if (why := allowed.why_not_device(device)) is not None:
+            path = device.path if isinstance(device, Device) else device
+            if (why := allowed.why_not_device(path)) is not None:
                 yield FieldError(f"{where}.devices.{index}", why)
         network = wanted.network or next(iter(allowed.networks), "")
         if (why := allowed.why_not_network(network)) is not None:

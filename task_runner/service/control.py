@@ -71,14 +71,18 @@ class Control:
         elif task.waiting:
             await self.cancel_unstarted(task)  # its launch was taken back meanwhile, or it had not started
 
-    async def cancel_unstarted(self, task: Task, reason: str | None = None) -> None:
-        """End a task that waits. Raises StorageFull: then it still waits."""
+    async def cancel_unstarted(
+        self, task: Task, reason: str | None = None, outcome: Outcome = Outcome.CANCELLED
+    ) -> None:
+        """End a task that waits. ``outcome``: TIMED_OUT where the time is over within which it was to start. Raises
+        StorageFull: then it still waits."""
         if task.ending or not task.waiting:
             return
+        event = Event.EXPIRE if outcome is Outcome.TIMED_OUT else Event.STOP
         record = replace(
             task.record,
-            state=step(task.record.state, Event.STOP),
-            outcome=Outcome.CANCELLED,
+            state=step(task.record.state, event),
+            outcome=outcome,
             finished_at=self._book.now(),
             error=reason,
         )
@@ -160,9 +164,10 @@ class Control:
             state = step(state, Event.POSTPONE)
         elif state is State.SCHEDULED:
             state = step(state, Event.DUE)
-        record = replace(record, state=state, execute_at=stamp(now if at is None else at))
+        record = replace(record, state=state, execute_at=stamp(now if at is None else at), renewed_at=stamp(now))
         with _changing(task):
             await self._book.change([Change(task, record)])
+        task.start_by = None
         self._queue.reschedule(task)
         self._queue.fill()
         return task
@@ -188,7 +193,7 @@ class Control:
         if task.ending:
             raise Conflict("another request is about to try this task again")
         state = step(task.record.state, Event.RETRY)
-        record = next_attempt(task.record, state=state, retry_at=None, series=False)
+        record = next_attempt(task.record, state=state, renewed_at=self._book.now(), series=False)
         with _changing(task):
             self._book.take_up(task)
             try:

@@ -9,8 +9,11 @@ Rule 2: who cannot succeed any more is ended at once: a task whose dependency di
         and so on. The service is told of them in this order and in one go, so that one commit takes them all.
 Rule 3: news is only noted; `settle` acts on it. So no piece of news acts in the middle of another, and a chain of any
         length needs no recursion.
-Rule 4: `scheduled` goes by the wall clock, whoever sets it. The wait for a next try is a duration: it goes by the
-        monotonic clock, and after a restart it is what the wall clock says is left of it, at most its longest.
+Rule 4: `scheduled` goes by the wall clock, whoever sets it. The wait for a next try is a duration, and so is the time
+        within which a task is to start: they go by the monotonic clock, and after a restart they are what the wall
+        clock says is left of them, at most their longest.
+Rule 5: a task whose time to start is over is not launched any more, whatever becomes free in the same moment. One
+        whose launch is on its way is none of those that wait; if the launch comes to nothing it is one again.
 """
 
 from __future__ import annotations
@@ -23,9 +26,9 @@ from task_runner.model.terms import Condition
 from task_runner.service.alarms import Alarms
 from task_runner.service.book import Book
 from task_runner.service.entities import Entities
-from task_runner.service.schedule import SLOT, Line, unfit
+from task_runner.service.schedule import SLOT, Line, Want, unfit
 from task_runner.service.task import Task
-from task_runner.service.waiting import Place, Waiting, verdict_on
+from task_runner.service.waiting import UNCONSIDERED, Place, Waiting, start_by, too_late, verdict_on
 
 #: seconds after which a task that the service was about to change is looked at again …
 RECHECK = 1.0
@@ -37,7 +40,7 @@ class Parking:
     """Tasks that wait.
 
     ``total``: what there is of each kind. ``ending_of``: how a task ended that is not active; None: there is no such
-    task. ``cancel`` and ``due`` are those of the queue.
+    task. ``cancel`` and ``due`` are those of the queue. ``waits_for``: what a task that could start has no room for.
     """
 
     def __init__(
@@ -47,8 +50,9 @@ class Parking:
         *,
         priority_seconds: float,
         ending_of: Callable[[str], Outcome | None],
-        cancel: Callable[[Task, str | None], None],
+        cancel: Callable[[Task, str | None, Outcome], None],
         due: Callable[[list[Task]], None],
+        waits_for: Callable[[Want], str],
     ) -> None:
         self._book = book
         self._total = {SLOT: 1.0, **total}
@@ -56,6 +60,7 @@ class Parking:
         self._ending_of = ending_of
         self._cancel = cancel
         self._due = due
+        self._waits_for = waits_for
         #: batches whose tasks are not to start
         self.held: set[str] = set()
         #: those that wait for nothing but room, by the kinds of their needs
@@ -148,6 +153,8 @@ class Parking:
             case Place.ROOM:
                 want = waiting.want_with(self._priority_seconds)
                 self.lines.setdefault(want.kinds, Line()).add(want)
+        if task.start_by is not None and waiting.place is not Place.LEAVING:
+            self.alarms.at_age(task.start_by, waiting)
 
     def _place(self, waiting: Waiting, now: float) -> Place:
         task = waiting.task
@@ -176,7 +183,7 @@ class Parking:
             waiting.asked += 1
         self.alarms.at_age(now + delay, waiting)
         if waiting.doomed and not waiting.task.ending:
-            self._cancel(waiting.task, waiting.verdict)
+            self._cancel(waiting.task, waiting.verdict, waiting.outcome)
 
     def _unpark(self, waiting: Waiting) -> None:
         waiting.moves += 1
@@ -191,9 +198,13 @@ class Parking:
         if task.entity is not None and task.record.state is State.PENDING:
             self._entities.join(task.entity, task.seq, task.id)
             self._moved[task.entity] = None
+        if task.start_by is None and task.record.state is State.PENDING:
+            task.start_by = start_by(task, self._book.clock)
         verdict = waiting.look_up(self._ending)
         if verdict is not None:
             self._doom(waiting, verdict)
+        elif waiting.late(self._book.clock):
+            self._doom(waiting, too_late(task, UNCONSIDERED), Outcome.TIMED_OUT)
         else:
             self.consider(waiting)
 
@@ -227,9 +238,14 @@ class Parking:
             self.alarms.at_age(self._book.clock.monotonic() + RECHECK, waiting)
         if tasks := [waiting.task for waiting in due if not waiting.task.ending]:
             self._due(tasks)
-        again = self.alarms.due_ages()
-        for waiting in again:
-            self.consider(waiting)
+        again = [(waiting, waiting.moves) for waiting in self.alarms.due_ages()]
+        for waiting, moves in again:
+            if waiting.moves != moves:
+                continue  # one before it has ended it, or it had two alarms
+            if waiting.late(self._book.clock):
+                self._doom(waiting, too_late(waiting.task, self.reason(waiting)), Outcome.TIMED_OUT)
+            else:
+                self.consider(waiting)
         return bool(due or again)
 
     # -- those that wait for others
@@ -247,27 +263,29 @@ class Parking:
             elif waiting.place is Place.AFTER:
                 self.consider(waiting)
 
-    def _doom(self, waiting: Waiting, verdict: str) -> None:
+    def _doom(self, waiting: Waiting, verdict: str, outcome: Outcome = Outcome.CANCELLED) -> None:
         """Have a task ended, and all that cannot succeed without it (Rule 2)."""
-        todo = deque([(waiting, verdict)])
+        todo = deque([(waiting, verdict, outcome)])
         while todo:
-            waiting, verdict = todo.popleft()
+            waiting, verdict, outcome = todo.popleft()
             if waiting.doomed:
                 continue
-            waiting.doomed, waiting.verdict = True, verdict
+            waiting.doomed, waiting.verdict, waiting.outcome = True, verdict, outcome
             task_id = waiting.task.id
             self.consider(waiting)
-            words = verdict_on(task_id, Outcome.CANCELLED, Condition.SUCCESS)
+            words = verdict_on(task_id, outcome, Condition.SUCCESS)
             for task in self._book.dependants.waiting_for(task_id):
                 dependant = self._waiting.get(task.id)
                 if dependant is not None and words and dependant.open.get(task_id) is Condition.SUCCESS:
-                    todo.append((dependant, words))
+                    todo.append((dependant, words, Outcome.CANCELLED))
 
     # -- in words
 
     def reason(self, waiting: Waiting) -> str:
-        """Why a task waits that does not wait for room."""
+        """Why a task waits: what the last look at it found."""
         task = waiting.task
+        if waiting.place is Place.ROOM and waiting.want is not None:
+            return self._waits_for(waiting.want)
         if waiting.place is Place.ENTITY and task.entity is not None:
             return self._entities.ahead(task.entity)
         if waiting.place is Place.UNFIT and waiting.want is not None:

@@ -26,7 +26,7 @@ from task_runner.service.holds import Holds
 from task_runner.service.parking import Parking
 from task_runner.service.schedule import GPUS, Limits, Plan, Room, schedule, waits_for
 from task_runner.service.task import Task
-from task_runner.service.waiting import CONSIDERED, Place, Waiting, needs
+from task_runner.service.waiting import CONSIDERED, Waiting, needs
 
 log = logging.getLogger(__name__)
 
@@ -71,9 +71,9 @@ class Queue:
         self.running: set[str] = set()
         #: launched and not yet seen to run
         self.starting: set[str] = set()
-        #: ends a task that is not to be started any more, for this reason; set by the service. It may do so later,
-        #: and is asked again where nothing comes of it
-        self.cancel: Callable[[Task, str | None], None] = lambda _task, _reason: None
+        #: ends a task that is not to be started any more, for this reason and so; set by the service. It may do so
+        #: later, and is asked again where nothing comes of it
+        self.cancel: Callable[[Task, str | None, Outcome], None] = lambda _task, _reason, _outcome: None
         #: makes tasks `pending` whose time has come, and then calls `add` with each; set by the service. It may do so
         #: later; meanwhile they must be `ending`, or it is asked again
         self.due: Callable[[list[Task]], None] = self._due
@@ -83,8 +83,9 @@ class Queue:
             self._holds.total,
             priority_seconds=priority_seconds,
             ending_of=ending_of or self._ending_in_store,
-            cancel=lambda task, reason: self.cancel(task, reason),
+            cancel=lambda *ending: self.cancel(*ending),
             due=lambda tasks: self.due(tasks),
+            waits_for=lambda want: waits_for(want, self.room(), self._plan),
         )
         #: batches whose tasks are not to start; `unheld` tells that it has changed
         self.held = self._parking.held
@@ -283,8 +284,6 @@ class Queue:
         waiting = self._parking.get(task.id)
         if waiting is None:
             return CONSIDERED
-        if waiting.place is Place.ROOM and waiting.want is not None:
-            return waits_for(waiting.want, self.room(), self._plan)
         return self._parking.reason(waiting)
 
 

@@ -68,7 +68,7 @@ def _load(book: Book, queue: Queue, environment: Environment, remove: Callable[[
 
 async def examine(launched: list[Task], book: Book, queue: Queue, watch: Watch) -> None:
     """Find out what has become of these tasks."""
-    failpoint.reach("recover.loaded")
+    await asyncio.to_thread(failpoint.reach, "recover.loaded")  # who waits there is not to hold up requests
     for start in range(0, len(launched), SLICE):
         await watch.look([task.id for task in launched[start : start + SLICE]])
         await asyncio.sleep(0)

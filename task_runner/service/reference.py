@@ -46,6 +46,8 @@ RECORDS: dict[type[Any], str] = {
     walls.Sandbox: "Sandbox",
     walls.Sidecar: "Sidecar",
     walls.Mount: "Mount",
+    walls.WorkMount: "Mount of the working directory",
+    walls.Device: "Device",
     walls.Registry: "Registry",
     BatchRequest: "Batch",
     Template: "Template",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import errno
+import hmac
 import logging
 import os
 import re
@@ -71,6 +72,17 @@ class Secrets:
         near = difflib.get_close_matches(name, self.names(), n=1)
         raise NotFound(f"the server knows no secret {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
 
+    def name_of(self, value: str) -> str | None:
+        """The name of a secret that has this value, the first in order. Blocks: it reads them all."""
+        wanted = value.encode()
+        for name in self.names():
+            try:
+                if hmac.compare_digest(self.value(name).encode(), wanted):
+                    return name
+            except NotFound:  # it cannot be used, whatever it holds
+                continue
+        return None
+
     def check(self, spec: Spec, _token: str = "") -> list[FieldError]:
         """What is wrong with the secrets that a spec names."""
         faults = list[FieldError]()
@@ -123,6 +135,7 @@ def named(spec: Spec) -> list[tuple[str, str]]:
             where = f"files.{index}.fetch"
             found += _given(f"{where}.passwordSecret", file.fetch.password_secret)
             found += _given(f"{where}.bearerSecret", file.fetch.bearer_secret)
+            found += [(f"{where}.headerSecrets.{header}", name) for header, name in file.fetch.header_secrets.items()]
     found += [each for where, action in spec.every_action() for each in _of_action(where, action)]
     for index, hook in enumerate(spec.notify):
         found += _given(f"notify.{index}.secret", hook.secret)

@@ -17,7 +17,7 @@ from pydantic_settings import (
 from task_runner.errors import Refused
 from task_runner.model.constraints import Limit
 from task_runner.model.terms import Word
-from task_runner.model.walls import EngineName
+from task_runner.model.walls import EngineName, Registry
 
 
 def default_state_dir() -> str:
@@ -118,6 +118,12 @@ class Settings(BaseSettings):
         description="Directories below which tasks may have files of this machine read for them: `hostPath` of a file, "
         "and `file:` URLs of the `download` machine.",
     )
+    pass_environment: list[Annotated[str, Limit(min_length=1, pattern=r"^[^=\x00]+$")]] = Field(
+        default_factory=list,
+        description="Variables of the daemon's environment that every command finds beside the basic ones: names, "
+        "where `*` stands for any characters. Never those that begin with `TASK_RUNNER_`, nor the basic ones, nor what "
+        "systemd says to the daemon; not inside containers and sidecars.",
+    )
     secrets_dir: str | None = Field(
         None, description="Directory with a file for each secret; see [howto/secrets.md](howto/secrets.md)."
     )
@@ -181,10 +187,49 @@ class Settings(BaseSettings):
         default_factory=dict,
         description="Addresses of their own for these, where nothing else is served: `HOST:PORT` or `unix:/PATH`.",
     )
+    drove_tags: list[str] = Field(
+        default_factory=list,
+        description="Tags of this node, for placement policies of the `drove` dialect. With any, it takes only tasks "
+        "that ask for one of them (`MATCH_TAG`).",
+    )
+    drove_pull: Literal["always", "missing"] = Field(
+        "always",
+        description="When the image of a task of the `drove` dialect is fetched. `always`, as Drove does: also where "
+        "the engine has one of that name; not those named `localhost/…` or by a digest.",
+    )
+    drove_registries: dict[str, Registry] = Field(
+        default_factory=dict,
+        description="Who asks registries for the images of tasks of the `drove` dialect, by the registry's name: "
+        '`{"registry.example": {"username": "ada", "passwordSecret": "NAME OF A SECRET"}}`.',
+    )
+    drove_args: bool = Field(True, description="Tasks of the `drove` dialect may have `args`.")
     executor_auth: Literal["token", "none"] = Field(
         "token",
         description="`none`: whoever reaches the address of the `executor` dialect, which must be its own, may run "
         "commands here; its clients know no tokens.",
+    )
+    executor_max_tasks: int | None = Field(
+        None,
+        ge=1,
+        description="Tasks of the `executor` dialect that may be active at once; another one is refused, not queued. "
+        "The task-executor itself has 1. Unset: no limit.",
+    )
+    executor_sidecar: bool = Field(
+        False,
+        description="Commands of the `executor` dialect run inside the main container, the process with "
+        "`SANDBOX_MAIN_CONTAINER=` and its name in its environment. Needs `sidecars`.",
+    )
+    executor_main_container: Annotated[str, Limit(min_length=1, max_length=200, pattern=r"^[^\x00]+$")] = Field(
+        "main", description="The name of that container."
+    )
+    executor_containers: bool = Field(True, description="Tasks of the `executor` dialect may be containers.")
+    i3d_openapi: bool = Field(
+        False,
+        description="Answers of the `i3d` dialect are as i3D.net's OpenAPI description has them, and not as its "
+        "documentation shows them; see [dialects.md](dialects.md#i3dnet).",
+    )
+    i3d_host_id: int | None = Field(
+        None, ge=1, description="The number of this machine as a host, for clients of the `i3d` dialect that ask by it."
     )
     lock_patience_seconds: float = Field(
         10.0, ge=0, description="How long to wait at start for an earlier daemon to let go of the state directory."
@@ -207,20 +252,27 @@ class Settings(BaseSettings):
         return tuple(sources)
 
 
-def load(**given: Any) -> Settings:
-    """The settings in force. Raises Refused, which names the setting that is wrong."""
+def read(**given: Any) -> Settings:
+    """The settings, each for itself. Raises Refused, which names the setting that is wrong."""
     try:
-        settings = Settings(**{name: value for name, value in given.items() if value is not None})
+        return Settings(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
         faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         raise Refused(f"settings: {faults}") from None
     except ValueError as error:
         raise Refused(f"settings: {error}") from None
+
+
+def load(**given: Any) -> Settings:
+    """The settings in force. Raises Refused, which names the setting that is wrong."""
+    settings = read(**given)
     if settings.stalled_after_seconds <= 2 * settings.heartbeat_seconds:
         raise Refused("settings: stalled_after_seconds must be more than twice heartbeat_seconds")
     open_executor = settings.executor_auth == "none" and "executor" in settings.dialects
     if open_executor and "executor" not in settings.dialect_binds:
         raise Refused("settings: executor_auth = none needs an address of its own: set dialect_binds.executor")
+    if settings.executor_sidecar and "executor" in settings.dialects and not settings.sidecars:
+        raise Refused("settings: executor_sidecar lets tasks run inside another container: set sidecars = true, too")
     return settings
 
 

@@ -91,6 +91,8 @@ ADDED_3 = """
 ALTER TABLE tasks ADD COLUMN origin TEXT;   -- as its record has it
 ALTER TABLE tasks ADD COLUMN alias TEXT;
 ALTER TABLE batches ADD COLUMN origin TEXT;
+ALTER TABLE events ADD COLUMN origin TEXT;  -- the dialect that the task came in by, if it is one
+CREATE INDEX events_origin ON events (origin, at) WHERE origin IS NOT NULL;
 CREATE INDEX tasks_origin ON tasks (origin, seq);
 -- one that is being removed has lost its alias already
 CREATE UNIQUE INDEX tasks_alias ON tasks (alias) WHERE alias IS NOT NULL AND deleted = 0;
@@ -127,6 +129,17 @@ class StoredEvent:
     task_id: str
     at: str
     data: dict[str, Any]
+    #: the dialect that the task came in by; none: /v1
+    origin: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredChange:
+    """An event that tells of another place in the task's life than the one before it."""
+
+    event: StoredEvent
+    #: the data of that one; none: this was the first
+    before: dict[str, Any] | None
 
 
 SELECT = "SELECT seq, id, name, tags, deleted, stop, spec, record, batch, entity, alias FROM tasks"
@@ -203,7 +216,20 @@ def drop_keys(before: str) -> Op:
 
 
 def keep_event(event: StoredEvent) -> Op:
-    return ("INSERT INTO events VALUES (?, ?, ?, ?)", (event.seq, event.task_id, event.at, json.dumps(event.data)))
+    values = (event.seq, event.task_id, event.at, json.dumps(event.data), event.origin)
+    return ("INSERT INTO events VALUES (?, ?, ?, ?, ?)", values)
+
+
+def changes(origin: str, since: str, limit: int) -> Op:
+    """The look-up behind Store.changes."""
+    place = "'$.state', '$.outcome', '$.containerStage'"
+    sql = f"""
+        SELECT seq, task_id, at, data, origin, before FROM (
+            SELECT *, (
+                SELECT data FROM events WHERE task_id = this.task_id AND seq < this.seq ORDER BY seq DESC LIMIT 1
+            ) AS before FROM events AS this WHERE origin = ? AND at >= ?
+        ) WHERE json_extract(data, {place}) IS NOT json_extract(before, {place}) ORDER BY at DESC, seq DESC LIMIT ?"""  # noqa: S608
+    return sql, (origin, since, limit)
 
 
 def fold(text: str) -> str:

@@ -29,7 +29,9 @@ from task_runner.service.statements import (
     UPGRADES,
     VERSION,
     Op,
+    StoredChange,
     StoredEvent,
+    changes,
     fold,
     task_of,
 )
@@ -283,6 +285,14 @@ class Store:
         where, values = ("seq > ?", [after]) if task_id is None else ("seq > ? AND task_id = ?", [after, task_id])
         sql = f"SELECT seq, task_id, at, data FROM events WHERE {where} ORDER BY seq LIMIT ?"  # noqa: S608
         return [StoredEvent(row[0], row[1], row[2], json.loads(row[3])) for row in self._read(sql, (*values, limit))]
+
+    def changes(self, origin: str, since: str, limit: int) -> list[StoredChange]:
+        """Changes of state, outcome or container of the tasks that came in by a dialect, newest first, none from before
+        ``since`` (a stamp)."""
+        return [
+            StoredChange(StoredEvent(seq, task_id, at, json.loads(data), of), before and json.loads(before))
+            for seq, task_id, at, data, of, before in self._read(*changes(origin, since, limit))
+        ]
 
 
 def _commit_each(db: sqlite3.Connection, jobs: list[_Job]) -> list[Exception | None]:

@@ -38,6 +38,8 @@ class Record:
     execute_at: str | None = None
     #: an earlier attempt has ended, and this one waits until then
     retry_at: str | None = None
+    #: somebody asked for another time or another attempt then: it is due anew
+    renewed_at: str | None = None
     #: its place in the order of acceptance in seconds, which points of priority are worth some of; never falls
     rank: float = 0.0
     finished_at: str | None = None
@@ -109,6 +111,8 @@ class Task:
     not_before: float = 0.0
     #: how often launching it has been refused
     refusals: int = 0
+    #: when it has to be launched by (monotonic), where its spec says so
+    start_by: float | None = None
     #: its ending is known and being stored
     ending: bool = False
     #: the graphics processors it holds, by index
@@ -126,7 +130,7 @@ class Task:
         """Forget what belonged to an attempt that has ended."""
         self.intent, self.wish, self.stall, self.launched_at = None, None, None, None
         self.delivered, self.pending_reason, self.not_before, self.refusals = False, None, 0.0, 0
-        self.gpus = ()
+        self.gpus, self.start_by = (), None
 
     @property
     def stalled(self) -> Stall | None:

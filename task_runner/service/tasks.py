@@ -34,6 +34,7 @@ from task_runner.service.drain import Drain
 from task_runner.service.events import Hub
 from task_runner.service.forwarding import Forwarding
 from task_runner.service.hostfiles import HostFiles
+from task_runner.service.inherited import chosen
 from task_runner.service.inside import Inside
 from task_runner.service.leftovers import Leftovers
 from task_runner.service.listing import list_tasks
@@ -120,7 +121,8 @@ class TaskService:
             Forwarding(settings.forward_allow, settings.forward_ca).check,
             lambda spec, _token: misfits_of(spec, capacity),
         ]
-        admission = Admission(self.secrets, accounts, rules)
+        admission = Admission(self.secrets, accounts, rules, chosen(settings.pass_environment, os.environ))
+        self._admission = admission
         self.queue = Queue(
             self.book,
             self.environment,
@@ -147,7 +149,7 @@ class TaskService:
             admit=admission.check,
             accepted=self._accepted,
         )
-        self.queue.cancel = lambda task, reason: self._in_background(self.control.cancel_unstarted(task, reason))
+        self.queue.cancel = lambda *ending: self._in_background(self.control.cancel_unstarted(*ending))
         self.queue.due = lambda tasks: self._in_background(self.control.make_due(tasks))
         self.book.on_final.append(self._remove_if_deleted)
         self.templates = Templates(self.book, settings.templates_dir)
@@ -189,6 +191,11 @@ class TaskService:
         """Accept a batch, whole or not at all; returns its id, and whether an earlier request with the same key had
         made it. Raises InvalidRequest, StorageFull, Conflict."""
         return await self._acceptance.batch(order, origin=origin, key=key, token=token)
+
+    def check(self, spec: Spec, token: str = ADMIN) -> None:
+        """Whether this server could take a task, for the holder of a token. Asks engines and reads files: it blocks.
+        Raises InvalidRequest."""
+        self._admission.check(spec, "", token)
 
     def expand(self, body: dict[str, Any]) -> tuple[dict[str, Any], str | None]:
         """A task's body with the template that it names put in, and the name of that. Raises InvalidRequest."""

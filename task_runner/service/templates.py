@@ -30,6 +30,7 @@ BESIDE = (
     "priority",
     "after",
     "timeoutSeconds",
+    "startWithinSeconds",
     "retry",
     "resources",
     "notify",

@@ -80,10 +80,13 @@ def _check_container(wanted: ContainerParameters) -> Iterator[Fault]:
     strings = [*(wanted.command or ()), *(wanted.args or ()), *wanted.env, *wanted.env.values()]
     if sum(len(string.encode()) + 9 for string in strings) > MAX_ARGUMENTS:
         yield "", "command, args and env together are longer than the system takes (1.5 MB)"
+    for index, shown in enumerate(wanted.work_mounts):
+        yield from check_path(f"workMounts.{index}.path", shown.path, workpath.file_parts)
     if wanted.registry is not None and wanted.pull is Pull.NEVER:
         yield "registry", 'is of no use beside "pull": "never"'
     targets = [("workAt", wanted.work_at)] if wanted.work_at is not None else []
     targets += [(f"mounts.{index}", each.target or each.source) for index, each in enumerate(wanted.mounts)]
+    targets += [(f"workMounts.{index}", each.target) for index, each in enumerate(wanted.work_mounts)]
     seen = {"/": "the image itself", CONTAINER_GIVEN: "what the task gives it"}
     for field, target in targets:
         place = posixpath.normpath("/" + target.lstrip("/"))

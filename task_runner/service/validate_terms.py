@@ -100,9 +100,18 @@ def _fetch(fetch: Fetch) -> Iterator[Fault]:
         yield "url", str(error)
         return
     yield from check_headers(fetch.headers)
+    for field, message in check_headers(dict.fromkeys(fetch.header_secrets, "")):
+        yield field.replace("headers.", "headerSecrets.", 1), message
+    written = {name.lower() for name in fetch.headers}
+    for name in fetch.header_secrets:
+        if name.lower() in written:
+            yield f"headerSecrets.{name}", "stands in headers, too"
     if fetch.password_secret is not None and fetch.username is None:
         yield "passwordSecret", 'needs a "username" beside it'
+    if fetch.insecure and found.scheme != "https":
+        yield "insecure", "says something of certificates, and there are none without https"
     given = [("url", found.username), ("username", fetch.username), ("bearerSecret", fetch.bearer_secret)]
+    given += [(f"headerSecrets.{name}", name) for name in fetch.header_secrets if name.lower() == "authorization"]
     yield from check_credentials(given, fetch.headers)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from task_runner.lib.clock import Clock
-from task_runner.model.state import Outcome
+from task_runner.model.state import Outcome, State
 from task_runner.model.terms import Condition
 from task_runner.service.schedule import SLOT, Needs, Want, needs_of
 from task_runner.service.task import Task
@@ -18,6 +18,8 @@ _PLAIN: Needs = ((SLOT, 1),)
 
 #: what there is to say of a task that is new here, or being changed
 CONSIDERED = "it is about to be considered"
+#: and of one whose time was over before
+UNCONSIDERED = "its time was over before this daemon could consider it"
 
 # Reading a spec takes longer than finding out that it does not have the word, which most have not.
 
@@ -46,8 +48,9 @@ class Waiting:
     moves: int = 0
     #: tasks that it waits for and that are not over
     open: dict[str, Condition] = field(default_factory=dict)
-    #: it is to be ended instead of started
+    #: it is to be ended instead of started, so and for this reason
     doomed: bool = False
+    outcome: Outcome = Outcome.CANCELLED
     verdict: str | None = None
     #: how often that has been asked of the service
     asked: int = 0
@@ -88,9 +91,18 @@ class Waiting:
         task = self.task
         self.later = task.not_before
         if task.record.retry_at is not None and task.spec.retry is not None:
-            longest = task.spec.retry.max_delay_seconds * (1 + task.spec.retry.jitter)
             rest = seconds_of(task.record.retry_at) - clock.time()
-            self.later = max(self.later, clock.monotonic() + min(max(0.0, rest), longest))
+            self.later = max(self.later, clock.monotonic() + min(max(0.0, rest), _longest_wait(task)))
+
+    def late(self, clock: Clock) -> bool:
+        """Whether it is to be ended because it has not been launched in time."""
+        task = self.task
+        return (
+            task.start_by is not None
+            and task.start_by <= clock.monotonic()
+            and task.record.state is State.PENDING
+            and not (self.doomed or task.ending)
+        )
 
     def words(self, clock: Clock) -> str:
         """Why it waits, where that concerns no other part of the queue."""
@@ -106,6 +118,8 @@ class Waiting:
                 return task.pending_reason or self._next_try(clock)
             case Place.BATCH:
                 return "its batch is paused"
+            case Place.LEAVING if self.outcome is Outcome.TIMED_OUT:
+                return f"it is being ended: {self.verdict}"
             case Place.LEAVING if self.doomed:
                 return f"it is being cancelled: {self.verdict}" if self.verdict else "it is being stopped"
         return task.pending_reason or CONSIDERED
@@ -122,6 +136,31 @@ def needs(task: Task) -> Needs:
     if '"resources"' not in task.spec_json and '"pools"' not in task.spec_json:
         return _PLAIN
     return needs_of(task.spec.resources, task.spec.pools)
+
+
+def start_by(task: Task, clock: Clock) -> float | None:
+    """When a pending task has to be launched by, on the monotonic clock; None: its spec does not say.
+
+    The stamps say since when it is due, or from when on it will be; a clock that was set back gives it no longer than
+    it has in all.
+    """
+    if '"startWithinSeconds"' not in task.spec_json or task.spec.start_within_seconds is None:
+        return None
+    record = task.record
+    due = max(filter(None, (record.created_at, record.execute_at, record.retry_at, record.renewed_at)))
+    rest = min(seconds_of(due) - clock.time(), _longest_wait(task))
+    return clock.monotonic() + max(0.0, rest + task.spec.start_within_seconds)
+
+
+def _longest_wait(task: Task) -> float:
+    """Seconds before another try of it, at most."""
+    retry = task.spec.retry
+    return retry.max_delay_seconds * (1 + retry.jitter) if retry is not None and task.record.retry_at else 0.0
+
+
+def too_late(task: Task, reason: str) -> str:
+    """Why a task is not to start whose time is over; ``reason``: what it waited for."""
+    return f"it was not started within {task.spec.start_within_seconds:.12g} s: {reason}"
 
 
 def verdict_on(task_id: str, ending: Outcome, condition: Condition) -> str | None:

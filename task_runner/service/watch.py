@@ -252,8 +252,10 @@ def _is_end(change: Change) -> bool:
 def _told(status: Status | None) -> object:
     """What of a status is worth an event when it changes, beside the state."""
     if status is None:
-        return (-1, None, None)
-    return (status.current_action_idx, status.progress, status.silence and status.silence.reason)
+        return (-1, None, None, None)
+    container = status.container
+    stage = container and (container.stage, container.removing)
+    return (status.current_action_idx, status.progress, status.silence and status.silence.reason, stage)
 
 
 def _ended(record: Record, status: Status, sighting: Sighting) -> Record:

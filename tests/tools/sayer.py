@@ -1,5 +1,5 @@
-"""Runs the Python program given behind -c, with a `container` machine that does what its parameters say in Python:
-`first` the first process of a try, `next` those that take it up. So a test decides what a machine says, and when.
+"""A `container` machine that does what its parameters say in Python: `first` the first process of a try, `next` those
+that take it up. So a test decides what a machine says, and when. It is in place when this has been imported.
 """
 
 from __future__ import annotations
@@ -72,7 +72,3 @@ container = types.ModuleType("task_runner.machines.containers.standin")
 container.load = load  # type: ignore[attr-defined]
 task_runner.machines.containers.standin = container  # type: ignore[attr-defined]
 sys.modules["task_runner.machines.containers.standin"] = container
-
-program = sys.argv[2]
-sys.argv = ["-c", *sys.argv[3:]]
-exec(program)

@@ -79,12 +79,18 @@ class Life:
         except _Lost as error:
             return {"lost": _short(error)}
         except (EngineFailed, ActionFailed) as error:
-            return {"failed": _short(error)}
+            return self._failed(_short(error))
         except Cut:
             raise
         except Exception as error:  # of a client library: what has been made is put away all the same
-            word = "lost" if self._gate.phase is Phase.LIVING else "failed"
-            return {word: _short(error, f"{type(error).__name__}: ")}
+            why = _short(error, f"{type(error).__name__}: ")
+            return {"lost": why} if self._gate.phase is Phase.LIVING else self._failed(why)
+
+    def _failed(self, why: str) -> dict[str, Any]:
+        """It has not been started, and never will be."""
+        if self._note.stage not in (None, "unfetched"):
+            self._tell(stage="unstarted", error=why)
+        return {"failed": why}
 
     @contextmanager
     def _put_away_if_cut(self) -> Iterator[None]:
@@ -103,18 +109,25 @@ class Life:
         self._asker.ask(lambda _engine: None)  # which one it is
         limits = self._limits()
         self._keep.write(engine=self._asker.name)
-        self._order = real(self._order, self._wanted.mounts, self._context.containers)
-        self._tell(engine=self._asker.name, limits=limits)
+        self._order = real(self._order, self._wanted, self._context)
+        self._tell(engine=self._asker.name, limits=limits, stage="fetching")
         if self._order.limits is not None and self._order.limits.required:
             for note in limits:
                 if note.by is None:
                     raise ActionFailed(f"limits.{note.limit} is required, and not enforced: {note.note}")
-        self._tell(image_id=obtain(self._wanted, self._context, self._asker))
+        self._tell(image_id=self._image(), stage="making")
         self._context.reach("container.pulled")
         self._gate.make()
         self._create()
         self._gate.check()
         self._start()
+
+    def _image(self) -> str:
+        try:
+            return obtain(self._wanted, self._context, self._asker)
+        except (EngineFailed, ActionFailed) as error:
+            self._tell(stage="unfetched", error=_short(error))
+            raise
 
     def _create(self) -> None:
         self._keep.write(stage="create")
@@ -149,6 +162,7 @@ class Life:
         if not self._watch.sees:
             self._watch = CgroupWatch.of(self._pid(container))
         self._gate.live(container)
+        self._tell(stage="running")
         say(self._context.say, {"state": "running"})
 
     def _limits(self) -> list[LimitNote]:
@@ -168,8 +182,8 @@ class Life:
         if self._id is None:
             asked = "it had not been made when the task's process died" if stage == "new" else "it is gone"
             raise _Lost(f"{self._asker.name or 'no engine'} has no container {self._order.name}: {asked}")
-        limits = self._limits()
-        self._tell(engine=self._asker.name or "", id=self._id, image_id=self._look().image_id, limits=limits)
+        limits, image = self._limits(), self._look().image_id
+        self._tell(engine=self._asker.name or "", id=self._id, image_id=image, limits=limits, stage="making")
         if self._look().state == "created" and stage != "start":
             self._gate.check()
             self._start()
@@ -203,7 +217,9 @@ class Life:
         copier = Copier(self._id, self._asker, self._log)
         seen = self._await_end(self._id)
         accounting, oom_kills = self._watch.accounting(), self._watch.oom_kills()
-        self._tell(output_note=copier.see_out(), accounting=accounting)
+        self._tell(stage="ended", exit_code=seen.exit_code, signal=seen.signal, accounting=accounting)
+        if (unread := copier.see_out()) is not None:
+            self._tell(output_note=unread)
         if seen.exit_code is None and seen.signal is None:
             unknown = "the container any more" if seen.state == "gone" else "how it ended"
             why = f"{self._asker.name} does not know {unknown}"
@@ -243,6 +259,9 @@ class Life:
         try:
             if search:
                 self._id = self._find()
+            if self._note.stage is not None:  # else an earlier process has told of it, and more
+                self._tell(removing=True)
+            self._context.reach("container.removing")
             if (container := self._id) is not None:
                 self._asker.ask(lambda engine: engine.remove(container))
         except EngineFailed:

@@ -1,4 +1,4 @@
-"""What surrounds every answer: status, data and message."""
+"""What surrounds every answer: status, data and message. Fields that are null are left out of all of it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from task_runner.api.surface import Refusal
 
 
 def success(data: Any = None) -> Response:
-    """What was asked for, without fields that are null."""
+    """What was asked for."""
     return _enveloped(200, "SUCCESS", data, "success")
 
 
@@ -20,17 +20,32 @@ def failure(message: str, data: Any = None, status: int = 200) -> Response:
     return _enveloped(status, "FAILED", data, message)
 
 
+def invalid(*faults: str) -> Response:
+    """What is wrong with a command."""
+    return failure("Command validation failure", {"validationErrors": list(faults)}, 400)
+
+
 def answer(refusal: Refusal) -> Response:
-    """A refusal as Drove has it: what is wrong with a command stands in validationErrors."""
+    """A refusal as Drove has it. Drove leaves the body of 401, 404 and the like empty; its command line tool says
+    nothing then, and shows the message if there is a `data` beside it."""
     if refusal.status == 400:
         faults = [f"{fault.field} - {fault.message}" if fault.field else fault.message for fault in refusal.fields]
-        return failure("Command validation failure", {"validationErrors": faults or [refusal.detail]}, 400)
-    response = failure(refusal.detail, status=refusal.status)
+        return invalid(*(faults or [refusal.detail]))
+    message = "Unexpected Server error" if refusal.status == 500 else refusal.detail
+    response = failure(message, {"failure": refusal.detail}, refusal.status)
     response.headers.update(refusal.headers or {})
     return response
 
 
 def _enveloped(status: int, word: str, data: Any, message: str) -> Response:
-    body = {"status": word, "data": data, "message": message}
-    content = to_json({name: value for name, value in body.items() if value is not None})
-    return Response(content, status, media_type="application/json")
+    body = _known({"status": word, "data": data, "message": message})
+    return Response(to_json(body), status, media_type="application/json")
+
+
+def _known(value: Any) -> Any:
+    """Without the fields that are null."""
+    if isinstance(value, dict):
+        return {name: _known(each) for name, each in value.items() if each is not None}
+    if isinstance(value, list):
+        return [_known(each) for each in value]
+    return value

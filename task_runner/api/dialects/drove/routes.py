@@ -1,4 +1,4 @@
-"""The routes of the dialect."""
+"""The routes of the dialect, and how its clients show the token."""
 
 from __future__ import annotations
 
@@ -7,11 +7,9 @@ import binascii
 import re
 
 from starlette.datastructures import Headers
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import Route
 
-from task_runner.api.dialects.drove.envelope import answer, success
+from task_runner.api.dialects.drove import applications, cluster, events, executors, logfiles, operations, tasks
+from task_runner.api.dialects.drove.envelope import answer
 from task_runner.api.surface import Surface
 from task_runner.service.settings import Settings
 
@@ -30,17 +28,21 @@ def credential(headers: Headers) -> str | None:
         return None
 
 
-async def ping(_request: Request) -> Response:
-    """GET /apis/v1/ping"""
-    return success("pong")
-
-
 def surface(_settings: Settings) -> Surface:
     """What Drove's clients see."""
     return Surface(
         name="drove",
         prefixes=("/apis",),
-        routes=[Route("/apis/v1/ping", ping)],
+        routes=[
+            *operations.routes,
+            *tasks.routes,
+            *logfiles.routes,
+            *logfiles.routes,
+            *cluster.routes,
+            *executors.routes,
+            *events.routes,
+            *applications.routes,
+        ],
         answer=answer,
         credential=credential,
         need="a token is needed: as the password of Basic, or as Authorization; it stands in <state>/token",

@@ -1,0 +1,97 @@
+"""Tasks: those that are active, one of them, forgetting one, and finding one for a browser."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+from urllib.parse import parse_qs
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from task_runner.api.app import service_of
+from task_runner.api.body import raw_body
+from task_runner.api.dialects.drove.envelope import failure, invalid, success
+from task_runner.api.dialects.drove.node import executor_id, hostname
+from task_runner.api.dialects.drove.record import KEY, alias_of
+from task_runner.api.dialects.drove.states import LISTED, state_of
+from task_runner.api.dialects.drove.taskinfo import Place, names, view
+from task_runner.errors import Conflict, NotFound
+from task_runner.service.task import Task
+from task_runner.service.tasks import TaskService
+
+_NAME = re.compile(r"[a-zA-Z\d_-]+", re.ASCII)
+_FORM = ("taskSearchAppName", "taskSearchTaskID")
+
+
+def place_of(service: TaskService) -> Place:
+    """This node."""
+    return Place(executor_id(service.settings.state_dir), hostname())
+
+
+def find(request: Request) -> Task | None:
+    """The task that the path names."""
+    app, name = request.path_params["app"], request.path_params["task"]
+    return service_of(request).aliases.find(alias_of(app, name))
+
+
+def active(service: TaskService) -> list[dict[str, Any]]:
+    """TaskInfo of each that is active, as Drove counts it: not those that fail just now, nor those not yet examined."""
+    place = place_of(service)
+    tasks = (each for each in service.book.active.values() if each.record.origin == KEY and not each.deleted)
+    found = [each for each in tasks if state_of(each.record) in LISTED and names(each) is not None]
+    return [view(each, place) for each in sorted(found, key=lambda each: each.seq)]
+
+
+async def list_tasks(request: Request) -> Response:
+    """GET /apis/v1/tasks"""
+    return success(active(service_of(request)))
+
+
+async def get_task(request: Request) -> Response:
+    """GET …/instances/{task}: one that is not there is told with a status of 200."""
+    task = find(request)
+    if task is None:
+        return failure(f"No such task instance {_asked(request)}")
+    return success(view(task, place_of(service_of(request))))
+
+
+async def delete_task(request: Request) -> Response:
+    """DELETE …/instances/{task}: its name is free at once. One that is active is stopped: it does not run on unseen."""
+    task, why = find(request), ""
+    if task is not None:
+        try:
+            await service_of(request).delete(task.id)
+            return success({"deleted": True})
+        except (Conflict, NotFound) as error:  # others wait for it; it is just being removed
+            why = f": {error}"
+    return failure(f"Could not delete {_asked(request)}{why}", {"deleted": False})
+
+
+async def search(request: Request) -> Response:
+    """POST /apis/v1/tasks/search: leads to the page of a task, or to the first one where there is no such task."""
+    form = parse_qs((await raw_body(request)).decode("utf-8", "replace"), keep_blank_values=True)
+    app, name = (form.get(field, [""])[0] for field in _FORM)
+    if faults := [_fault(*each) for each in zip(_FORM, (app, name), strict=True) if not _NAME.fullmatch(each[1])]:
+        return invalid(*faults)
+    found = service_of(request).aliases.find(alias_of(app, name))
+    return Response(status_code=303, headers={"Location": f"/tasks/{app}/{name}" if found else "/"})
+
+
+def _fault(field: str, value: str) -> str:
+    return f"{field} - must match [a-zA-Z\\d\\-_]*" if value else f"{field} - must not be empty"
+
+
+def _asked(request: Request) -> str:
+    return f"{request.path_params['app']}/{request.path_params['task']}"
+
+
+_ONE = "/apis/v1/tasks/{app}/instances/{task}"
+
+routes = [
+    Route("/apis/v1/tasks", list_tasks),
+    Route("/apis/v1/tasks/search", search, methods=["POST"]),
+    Route(_ONE, get_task),
+    Route(_ONE, delete_task, methods=["DELETE"]),
+]
