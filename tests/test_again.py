@@ -65,3 +65,13 @@ def test_the_next_attempt_begins_anew_and_remembers_the_last() -> None:
     assert [(past.attempt, past.outcome, past.error) for past in again.previous] == [(1, FAILED, "why")]
     asked_for = next_attempt(again, state=State.PENDING, retry_at=None, series=False)
     assert asked_for.first_attempt == asked_for.attempt == 3
+
+
+@pytest.mark.parametrize("series", [True, False])
+def test_another_attempt_keeps_whose_the_task_is_and_whom_it_may_run_as(series: bool) -> None:
+    record = Record(
+        state=State.EXITED, created_at="2026-01-31T12:00:00.000000Z", origin="drove", token="t", rank=3.0, template="one"
+    )  # fmt: skip
+    again = next_attempt(record, state=State.PENDING, renewed_at="2026-02-01T12:00:00.000000Z", series=series)
+    assert (again.origin, again.token, again.rank, again.template) == ("drove", "t", 3.0, "one")
+    assert (again.created_at, again.renewed_at, again.attempt) == (record.created_at, "2026-02-01T12:00:00.000000Z", 2)

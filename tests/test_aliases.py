@@ -76,3 +76,22 @@ def test_an_alias_survives_a_restart_and_a_lost_store(daemon: Daemon):
     daemon.start()
     assert [task["taskId"] for task in named(daemon, "kept")] == [task_id]
     assert daemon.post("/v1/tasks", {**SUBMIT, "alias": "kept"}).status_code == 409
+
+
+def test_an_alias_of_any_text_is_found_again_and_what_is_no_text_is_refused(shared: Daemon):
+    for alias in ("snow \N{SNOWMAN}/%2F?&#", "a' OR 1=1 --", "x" * 600, "\N{PILE OF POO}", " blank ", "%", "_"):
+        task_id = shared.submit("true", alias=alias)
+        assert [task["taskId"] for task in named(shared, alias)] == [task_id], alias
+    for alias in ("", "x" * 601, "a\nb", "a\0", 5, ["a"]):
+        assert "alias" in shared.refusal(**SUBMIT, alias=alias), alias
+    half = shared.post("/v1/tasks", content=b'{"command": ["true"], "alias": "\\ud800"}',
+                       headers={"Content-Type": "application/json"})  # fmt: skip
+    assert half.status_code in (201, 400)
+    assert shared.http.get("/ready").status_code == 200
+
+
+def test_a_name_of_an_interface_cannot_be_taken_from_it_by_any_spelling(shared: Daemon):
+    for alias in ("executor:x", "i3d:", ":x", "drove:A:B", "v2:a"):
+        assert "colon" in shared.refusal(**SUBMIT, alias=alias)["alias"]
+        batch = shared.post("/v1/batches", {"tasks": [SUBMIT, {**SUBMIT, "alias": alias}]})
+        assert [each["field"] for each in batch.json()["errors"]] == ["tasks.1.alias"]

@@ -28,7 +28,7 @@ class Served:
         self.log = directory / "serve.log"
         with socket.create_server(("127.0.0.1", 0)) as probe:
             self.port = probe.getsockname()[1]
-        self.http = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=20)
+        self.http = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=20, verify=False)
         self.arbiter: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:

@@ -215,6 +215,15 @@ class Client:
         assert answer.status_code == 200
         return list(answer.json())
 
+    def begin(self, task: dict[str, Any]) -> dict[str, Any]:
+        """Set a task, and wait for its start, for which the answer waits for a moment only. Returns its state."""
+
+        def begun() -> dict[str, Any] | None:
+            state = self.set(task)["processStatus"]
+            return None if "waiting" in state else state
+
+        return dict(wait_for(begun, f"{task['name']} has begun"))
+
     def ended(self, name: str) -> dict[str, Any]:
         def terminated() -> dict[str, Any] | None:
             (task,) = [each for each in self.get() if each["name"] == name]
@@ -274,15 +283,13 @@ def test_that_clients_need_a_token_is_said_at_start():
 
 
 def test_process_executor_lifecycle(client: Client):
-    task = client.set({"name": "long-running", "process": {"command": ["/bin/sh", "-c", "sleep 600"]}})
-    assert "running" in task["processStatus"]
-    main = client.http
-    assert main.delete("/tasks/long-running").status_code == 204
+    assert "running" in client.begin({"name": "long-running", "process": {"command": ["/bin/sh", "-c", "sleep 600"]}})
+    assert client.http.delete("/tasks/long-running").status_code == 204
     wait_for(lambda: client.get() == [], "stopped, and gone")
 
 
 def test_process_executor_lifecycle_a_stopped_task_has_failed(served: Served, client: Client):
-    client.set({"name": "stopped", "process": {"command": ["/bin/sh", "-c", "sleep 600"]}})
+    client.begin({"name": "stopped", "process": {"command": ["/bin/sh", "-c", "sleep 600"]}})
     main = served.at(f"unix:{served.state.socket}")
     (task,) = main.get("/v1/tasks", headers=served.token).json()
     assert main.post(f"/v1/tasks/{task['taskId']}/stop", headers=served.token).status_code == 200
@@ -344,8 +351,7 @@ def test_process_executor_finishes_before_its_timeout(client: Client):
 
 
 def test_e2e_a_task_succeeds_and_is_cleared(client: Client):
-    task = client.set({"name": "e2e-test-0", "process": {"command": ["sleep", "0.5"]}})
-    assert "running" in task["processStatus"]
+    client.begin({"name": "e2e-test-0", "process": {"command": ["sleep", "0.5"]}})
     ended = client.ended("e2e-test-0")
     assert (ended["exitCode"], ended["reason"]) == (0, "Succeeded")
     assert ended["startedAt"] <= ended["finishedAt"]
@@ -365,20 +371,21 @@ def test_e2e_a_task_within_its_timeout_succeeds(client: Client):
     assert run(client, "e2e-in-time", "sleep", "0.2", timeoutSeconds=60)["reason"] == "Succeeded"
 
 
-def test_e2e_a_controller_that_repeats_itself_gets_the_same_task(client: Client):
+def test_e2e_a_controller_that_repeats_itself_gets_the_same_task(client: Client, tmp_path: Path):
     """It sends Set(task) on every round until the task is over."""
-    asked = {"name": "again-0", "process": {"command": ["sleep", "0.3"]}}
-    first = client.set(asked)["processStatus"]["running"]["startedAt"]
-    while "terminated" not in (state := client.set(asked)["processStatus"]):
-        assert state["running"]["startedAt"] == first
-    assert state["terminated"]["startedAt"] == first
-    assert client.set(asked)["processStatus"] == state
+    asked = {"name": "again-0", "process": {"command": ["sh", "-c", f"until [ -e {tmp_path}/go ]; do sleep 0.05; done"]}}
+    running = client.begin(asked)
+    assert client.set(asked)["processStatus"] == running
+    (tmp_path / "go").touch()
+    ended = wait_for(lambda: client.set(asked)["processStatus"].get("terminated"), "it is over")
+    assert ended["startedAt"] == running["running"]["startedAt"]
+    assert client.set(asked)["processStatus"] == {"terminated": ended}
 
 
 def test_a_task_outlives_the_daemon_and_ends_with_its_own_exit_code(served: Served, client: Client, tmp_path: Path):
     """Upstream drops what has ended in between, and runs it again when it is asked for."""
     asked = {"name": "across-0", "process": {"command": ["sh", "-c", f"echo once >> {tmp_path}/runs; until [ -e {tmp_path}/go ]; do sleep 0.05; done; exit 5"]}}
-    assert "running" in client.set(asked)["processStatus"]
+    assert "running" in client.begin(asked)
     wait_for((tmp_path / "runs").exists, "it runs")
     served.kill()
     (tmp_path / "go").touch()
@@ -396,4 +403,5 @@ def test_a_stop_of_the_daemon_leaves_its_tasks(served: Served, client: Client, t
     served.terminate()
     assert process.look(pid) is not None
     _start(served, served.port)
-    assert "running" in client.get()[0]["processStatus"]
+    (task,) = client.get()
+    assert "running" in task["processStatus"]

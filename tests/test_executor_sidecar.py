@@ -122,8 +122,8 @@ def test_the_guides_example(client: DialectClient, daemon: Daemon, main: Main):
 
 
 def test_deletion_stops_what_was_started_there_and_only_that(client: DialectClient, daemon: Daemon, main: Main):
-    task = begin(client, "long", "sh", "-c", "(setsid sleep 6001 &); sleep 6002")
-    assert "running" in task["processStatus"]
+    begin(client, "long", "sh", "-c", "(setsid sleep 6001 &); sleep 6002")
+    wait_for(lambda: "running" in client.get("/tasks/long").json()["processStatus"], "it runs")
     wait_for(lambda: "sleep 6001" in main.run("ps"), "both run")
     assert client.call("DELETE", "/tasks/long").status_code == 204
     wait_for(lambda: client.get("/tasks/long").status_code == 404, "it is gone")

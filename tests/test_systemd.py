@@ -28,25 +28,16 @@ STATE = "/var/lib/task-runner"
 #: prints one line at each start, waits for a file in its working directory, and ends with a code of its own
 COMMAND = "echo started $$; while [ ! -e go ]; do sleep 0.1; done; echo done; exit 9"
 
-#: METHOD PATH [BODY]: a request to the service, from inside its network
+#: METHOD PATH [BODY]: a request to the service, from inside its network; the status stands after the answer
 CALL = f"""
-import sys, urllib.error, urllib.request
-method, path, *body = sys.argv[1:]
-request = urllib.request.Request("http://127.0.0.1:8000" + path, method=method)
-request.add_header("Authorization", "Bearer " + open("{STATE}/token").read().strip())
-request.add_header("Content-Type", "application/json")
-request.data = body[0].encode() if body else None
-try:
-    answer = urllib.request.urlopen(request, timeout=20)
-except urllib.error.HTTPError as error:
-    answer = error
-print(answer.status)
-sys.stdout.flush()
-sys.stdout.buffer.write(answer.read())
+method=$1 path=$2; shift 2
+token=$(cat {STATE}/token)
+curl -s -m 20 -w '\\n%{{http_code}}' -X "$method" -H "Authorization: Bearer $token" -H "Content-Type: application/json" \\
+    ${{1+--data-binary "$1"}} "http://127.0.0.1:8000$path"
 """
 
 pytestmark = [
-    pytest.mark.needs("root", "unshare", "nsenter", "systemctl", "systemd-analyze", "dbus-daemon"),
+    pytest.mark.needs("root", "unshare", "nsenter", "systemctl", "systemd-analyze", "dbus-daemon", "curl"),
     pytest.mark.slow,
 ]
 
@@ -115,8 +106,8 @@ class Machine:
     def call(self, method: str, path: str, body: Any = None) -> Any:
         """What the API answers; None where nobody does."""
         more = [] if body is None else [json.dumps(body)]
-        answer = self.run(f"{sys.base_prefix}/bin/python3", "-I", "-c", CALL, method, path, *more)
-        status, _, content = answer.stdout.partition("\n")
+        answer = self.run("sh", "-c", CALL, "sh", method, path, *more)
+        content, _, status = answer.stdout.rpartition("\n")
         return json.loads(content) if status.startswith("2") else None
 
     def wait_ready(self) -> None:
@@ -155,15 +146,17 @@ def _new_cgroup(name: str) -> Path:
 def install(program: Path) -> None:
     """What an installation holds, in a form that every user may read wherever this checkout lies."""
     library = program / "lib"
-    shutil.copytree(ROOT / "task_runner", library / "task_runner")  # with what is compiled: it can write nothing there
+    # what a neighbour compiles comes and goes meanwhile
+    shutil.copytree(ROOT / "task_runner", library / "task_runner", ignore=shutil.ignore_patterns("__pycache__"))
     for name in _requirements(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]):
         distribution = metadata.distribution(name)
         for top in {path.parts[0] for path in distribution.files or [] if path.parts[0] != ".."}:
             source = Path(str(distribution.locate_file(top)))
             if source.is_dir():
-                shutil.copytree(source, library / top, dirs_exist_ok=True)
+                shutil.copytree(source, library / top, dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.pyc.*"))
             elif source.exists():
                 shutil.copy(source, library / top)
+    # it can write nothing there
     subprocess.run([sys.executable, "-m", "compileall", "-q", library / "task_runner"], check=True)
     (program / "bin").mkdir()
     start = program / "bin/task-runner"

@@ -54,7 +54,7 @@ class Node:
         self.url = json.loads(Path(self.state.address).read_text())["url"]
         token = Path(self.state.token)
         headers = {"Authorization": f"Bearer {token.read_text().strip()}"} if token.exists() else {}
-        self.http = httpx.Client(base_url=self.url, headers=headers, timeout=PATIENCE)
+        self.http = httpx.Client(base_url=self.url, headers=headers, timeout=PATIENCE, verify=False)
         wait_for(lambda: self.http.get("/ready").status_code == 200, "the daemon is ready")
 
     def stop(self) -> None:

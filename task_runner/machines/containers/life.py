@@ -162,8 +162,8 @@ class Life:
         if not self._watch.sees:
             self._watch = CgroupWatch.of(self._pid(container))
         self._gate.live(container)
-        self._tell(stage="running")
         say(self._context.say, {"state": "running"})
+        self._tell(stage="running")
 
     def _limits(self) -> list[LimitNote]:
         if self._order.limits is None:
@@ -182,9 +182,10 @@ class Life:
         if self._id is None:
             asked = "it had not been made when the task's process died" if stage == "new" else "it is gone"
             raise _Lost(f"{self._asker.name or 'no engine'} has no container {self._order.name}: {asked}")
-        limits, image = self._limits(), self._look().image_id
-        self._tell(engine=self._asker.name or "", id=self._id, image_id=image, limits=limits, stage="making")
-        if self._look().state == "created" and stage != "start":
+        limits, seen = self._limits(), self._look()
+        how_far = "making" if seen.state == "created" else "running"
+        self._tell(engine=self._asker.name or "", id=self._id, image_id=seen.image_id, limits=limits, stage=how_far)
+        if seen.state == "created" and stage != "start":
             self._gate.check()
             self._start()
             return

@@ -37,7 +37,6 @@ def surface(_settings: Settings) -> Surface:
             *operations.routes,
             *tasks.routes,
             *logfiles.routes,
-            *logfiles.routes,
             *cluster.routes,
             *executors.routes,
             *events.routes,
