@@ -21,7 +21,7 @@ demo: .venv/installed
 
 test: .venv/installed-for-tests
 	@scripts/debian-packages tests/debian-packages.txt
-	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: .venv/installed-for-tests
 	$(BIN)/ruff check

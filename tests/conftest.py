@@ -419,8 +419,12 @@ def faketime_library() -> str | None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What takes longest begins first: begun last, it would run alone while the other processors wait."""
-    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+    """Files that take long begin first: begun last, one would run alone while the other processors wait.
+
+    A file stays together (`--dist loadfile`): what its tests share is then started once.
+    """
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -16,6 +16,8 @@ from conftest import PATIENCE, ROOT, Run, Start, finish, wait_for
 
 from task_runner.client import calls
 
+pytestmark = pytest.mark.slow
+
 #: says what it gets on SIGTERM and goes on; or, with an argument, ends with that exit code
 ON_TERM = """
 import signal, sys, time
@@ -352,10 +354,13 @@ def test_wait_for_a_time(daemon: Any, task_runner: Run):
     assert task_runner("wait", good).returncode == 0
 
 
-def test_drain_and_undrain(daemon: Any, task_runner: Run):
-    task_id = daemon.submit("sleep", "0.5")
+def test_drain_and_undrain(daemon: Any, task_runner: Run, start: Start):
+    task_id = daemon.submit("sh", "-c", "while [ ! -e go ]; do sleep 0.1; done")
     daemon.wait_state(task_id, "running")
-    assert task_runner("drain", "--wait").returncode == 0
+    drain = start("drain", "--wait")
+    wait_for(lambda: daemon.http.get("/v1/node").json()["draining"], "it drains")
+    (daemon.work(task_id) / "go").touch()
+    assert finish(drain)[0] == 0
     assert daemon.task(task_id)["outcome"] == "succeeded"
     waiting = task_runner("run", "-d", "true").stdout.strip()
     assert daemon.task(waiting)["state"] == "pending"

@@ -22,6 +22,8 @@ from conftest import Daemon, faketime_library, wait_for
 from task_runner.lib import lock
 from task_runner.model.status import Heartbeat
 
+pytestmark = pytest.mark.slow
+
 HOLD = "while [ ! -e go ]; do sleep 0.1; done; exit 3"
 
 

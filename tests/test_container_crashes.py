@@ -19,7 +19,7 @@ from images import BUSYBOX_IMAGE
 
 from task_runner.lib import lock, process
 
-pytestmark = [pytest.mark.needs("root", "podman", "runc")]
+pytestmark = [pytest.mark.needs("root", "podman", "runc"), pytest.mark.slow]
 
 #: where the machine's process dies, and whether the true ending is known all the same
 MACHINE = {
@@ -164,7 +164,6 @@ class Killer:
             process.send(each, signal.SIGKILL)
 
 
-@pytest.mark.slow
 def test_no_container_is_doubled_guessed_or_left(make_daemon, podman_server, request):
     cycles, seed = request.config.getoption("--crash-cycles") // 10, request.config.getoption("--crash-seed")
     daemon = make_daemon(engines=podman_server.sockets, container_networks=["none"], max_running=4).start()

@@ -21,7 +21,7 @@ from task_runner.engines.base import LABEL_DAEMON
 from task_runner.engines.find import open_engine
 from task_runner.lib import lock, process
 
-pytestmark = [pytest.mark.needs("root", "podman", "runc")]
+pytestmark = [pytest.mark.needs("root", "podman", "runc"), pytest.mark.slow]
 
 #: leaves a trace, writes until it is told to end, and then ends with 7
 WRITES = """
@@ -274,7 +274,6 @@ def test_secrets_are_given_again(make_daemon, podman_server, tmp_path):
     assert daemon.output(task_id).count(b"line 1\n") == 1
 
 
-@pytest.mark.slow
 def test_stop_means_stopped_when_the_engine_does_not_answer(boat, podman_server):
     task_id = begun(boat, graceSeconds=0.5)
     podman_server.kill()

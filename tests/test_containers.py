@@ -16,7 +16,7 @@ from images import BUSYBOX_IMAGE, busybox
 
 from task_runner.engines.find import open_engine
 
-pytestmark = [pytest.mark.needs("root", "podman", "runc")]
+pytestmark = [pytest.mark.needs("root", "podman", "runc"), pytest.mark.slow]
 
 
 def containers(server: Server, daemon: Daemon) -> list[str]:

@@ -12,6 +12,8 @@ import httpx
 import pytest
 from conftest import Daemon, wait_for
 
+pytestmark = pytest.mark.slow
+
 ACCEPTING = ["accept.before-store", "store.before-commit", "store.after-commit", "accept.after-store"]
 STARTING = ["start.before-launch", "start.after-launch"]
 RUNNING = ["watch.before-note", "watch.after-note"]

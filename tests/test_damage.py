@@ -22,6 +22,8 @@ from task_runner.model.codec import to_json
 from task_runner.model.state import State
 from task_runner.model.status import Heartbeat, Identity, Status
 
+pytestmark = pytest.mark.slow
+
 Damage = Callable[[str], None]
 
 

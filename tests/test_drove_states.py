@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import secrets
 import signal
 import socket
 from collections.abc import Callable, Iterator
@@ -17,7 +18,7 @@ from conftest import Daemon, wait_for
 from droving import APP, Drove, drove_daemon, start_held, tidy
 from engines import PodmanServer
 from imageregistry import Registry
-from images import busybox
+from images import Image, busybox, busybox_layer
 
 from task_runner.api.dialects.drove.states import (
     LISTED,
@@ -60,6 +61,11 @@ def drove(harbour: Daemon) -> Iterator[Drove]:
         harbour.http.delete(f"/v1/tasks/{each['taskId']}")
 
 
+def fresh(**what: Any) -> Image:
+    """An image with a layer that no engine has, and has to fetch."""
+    return busybox(layer=busybox_layer(secrets.token_bytes(100)), **what)
+
+
 def told(drove: Drove, name: str) -> list[str]:
     """The states of a task's stored changes, one after the other."""
     task_id = drove.id_of(name)
@@ -92,7 +98,7 @@ class TestReal:
     ) -> None:
         registry = make_registry()
         registry.rest.clear()
-        image = registry.add("good", "1", busybox(command=["sh", "-c", "echo done"]))
+        image = registry.add("good", "1", fresh(command=["sh", "-c", "echo done"]))
         busy = drove.create(*drove.until_told("busy-is-over"), resources=[{"type": "CPU", "count": 2}])
         drove.wait(busy, "RUNNING")
         name = drove.create(image=image)
@@ -192,7 +198,7 @@ class TestReal:
     ) -> None:
         registry = make_registry()
         registry.rest.clear()
-        name = drove.create(image=registry.add("slow", "1", busybox()))
+        name = drove.create(image=registry.add("slow", "1", fresh()))
         wait_for(lambda: any("blobs" in each for each in registry.requests), "it is being fetched")
         drove.kill(name)
         check_seen(drove.wait(name), result=("CANCELLED", -1))

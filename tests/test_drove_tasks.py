@@ -18,8 +18,9 @@ from task_runner.api.dialects.drove.node import executor_id
 from task_runner.api.dialects.drove.record import DroveRecord
 from task_runner.api.dialects.drove.taskinfo import Place, names, view
 from task_runner.model.codec import to_json
-from task_runner.model.spec import Action, Resources, Spec
+from task_runner.model.spec import Action, Spec
 from task_runner.model.state import State
+from task_runner.model.terms import Resources
 from task_runner.service.task import Record, Task
 
 real = [pytest.mark.needs("root"), pytest.mark.needs("podman"), pytest.mark.needs("runc")]

@@ -26,6 +26,8 @@ from task_runner.engines.find import open_engine
 from task_runner.errors import EngineFailed
 from task_runner.model.walls import Device, Mount, TaskLimits
 
+pytestmark = pytest.mark.slow
+
 ENGINES = [
     pytest.param("podman", marks=pytest.mark.needs("root", "podman", "runc", "busybox", "curl")),
     pytest.param("docker", marks=pytest.mark.needs("root", "dockerd", "docker", "containerd", "runc", "busybox", "curl")),

@@ -732,7 +732,7 @@ def test_the_ending_of_a_task_is_told_and_shown(daemon: Daemon, receiver: Receiv
     assert f"{shown['n']}" in cli(daemon, "notifications", task_id)
     answer = daemon.post(f"/v1/tasks/{task_id}/notifications/{shown['n']}/redeliver")
     assert (answer.status_code, answer.json()["n"]) == (200, shown["n"])
-    wait_for(lambda: len(receiver.requests) == 2, "it is sent once more")
+    wait_for(lambda: len(receiver.requests) == 2 and notifications(daemon, task_id)[0]["state"] == "delivered", "it is sent once more")
     cli(daemon, "notifications", task_id, "--redeliver", str(shown["n"]))
     wait_for(lambda: len(receiver.requests) == 3, "and once more")
     metrics = daemon.http.get("/metrics").text

@@ -265,16 +265,16 @@ def test_a_paused_task_stands_still_as_a_whole(daemon: Daemon):
 
 
 def test_a_pause_stops_the_time_limit_and_is_counted(daemon: Daemon):
-    task_id = daemon.submit("sh", "-c", "for i in $(seq 5000); do [ -e go ] && break; sleep 0.1; done; exit 3", timeoutSeconds=2.5)
+    task_id = daemon.submit("sh", "-c", "for i in $(seq 5000); do [ -e go ] && break; sleep 0.1; done; exit 3", timeoutSeconds=5)
     pause(daemon, task_id)
     paused = pulse(daemon, task_id)
-    wait_for(lambda: pulse(daemon, task_id) > paused + 3, "more than the time limit has passed")
+    wait_for(lambda: pulse(daemon, task_id) > paused + 5.5, "more than the time limit has passed")
     assert daemon.task(task_id)["state"] == "paused"
     (daemon.state_dir / "tasks" / task_id / "work" / "go").touch()
     resume(daemon, task_id)
     task = daemon.wait(task_id)
     assert (task["outcome"], task["exitCode"], task["pausedAt"]) == ("failed", 3, None)
-    assert task["pausedSeconds"] >= 2.5
+    assert task["pausedSeconds"] >= 5
 
 
 def test_the_time_limit_goes_on_after_a_pause(daemon: Daemon):

@@ -24,7 +24,7 @@ from images import BUSYBOX_IMAGE, busybox_layer
 
 from task_runner.lib import process
 
-pytestmark = pytest.mark.needs("root", "busybox", "unshare")
+pytestmark = [pytest.mark.needs("root", "busybox", "unshare"), pytest.mark.slow]
 SETTINGS: dict[str, Any] = {"sidecars": True}
 NAMESPACES = ("pid", "mnt", "uts", "ipc", "net")
 

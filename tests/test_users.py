@@ -21,7 +21,7 @@ from test_machines_thirdparty import install, write_package
 
 from task_runner.lib.process import Process, descendants
 
-pytestmark = pytest.mark.needs("root", "unshare", "mount", "setpriv")
+pytestmark = [pytest.mark.needs("root", "unshare", "mount", "setpriv"), pytest.mark.slow]
 
 PASSWD = """\
 root:x:0:0:root:/root:/bin/bash
