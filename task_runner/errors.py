@@ -3,6 +3,7 @@
     TaskRunnerError
     ├── InvalidRequest      what was asked makes no sense; carries a list of FieldError
     ├── TooLarge            the body of the request is larger than allowed
+    ├── Forbidden           the token that was shown does not allow it
     ├── NotFound            no such task
     ├── Conflict            it exists, but not in a state that allows this
     ├── StorageFull         it could not be kept, so it was not accepted
@@ -59,6 +60,10 @@ class InvalidRequest(TaskRunnerError):
 
 class TooLarge(TaskRunnerError):
     """The request body is larger than allowed."""
+
+
+class Forbidden(TaskRunnerError):
+    """The token may not do this."""
 
 
 class NotFound(TaskRunnerError):

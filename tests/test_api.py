@@ -653,8 +653,8 @@ def test_metrics(shared: Daemon):
     values = dict(line.rsplit(" ", 1) for line in response.text.splitlines() if line and line[0] != "#")
     assert float(values["task_runner_up"]) == 1
     assert float(values["task_runner_storage_ok"]) == 1
-    assert float(values['task_runner_tasks_ended_total{outcome="succeeded"}']) >= 1
-    assert float(values['task_runner_tasks_ended_total{outcome="failed"}']) >= 1
+    assert float(values['task_runner_tasks_ended_total{origin="v1",outcome="succeeded"}']) >= 1
+    assert float(values['task_runner_tasks_ended_total{origin="v1",outcome="failed"}']) >= 1
     assert 'task_runner_tasks{state="running"}' in values
 
 

@@ -117,11 +117,13 @@ def test_a_submit_that_got_no_answer_is_repeated_with_the_same_key():
     assert [json.loads(body) for *_, body in seen] == [{"command": ["true"]}] * 2
 
 
-def test_a_submit_without_a_key_is_not_repeated():
-    with script(vanish) as (client, seen):
-        with pytest.raises(ConnectionFailed, match="broke"):
-            client.submit({"command": ["true"]})
-        assert len(seen) == 1
+def test_every_submit_has_a_key_of_its_own_and_keeps_it():
+    with script(vanish, say(a_task(), 201)) as (client, seen):
+        client.submit({"command": ["true"]})
+        client.submit(["true"])
+    keys = [headers["Idempotency-Key"] for _, _, headers, _ in seen]
+    assert keys[0] == keys[1] != keys[2]
+    assert all(len(key) == 32 for key in keys)
 
 
 def test_what_would_count_twice_is_sent_once():
@@ -136,7 +138,7 @@ def test_a_daemon_that_never_answered_is_not_waited_for():
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     begin = time.monotonic()
-    with Client(f"http://127.0.0.1:{port}", patience=1000) as client, pytest.raises(ConnectionFailed) as caught:
+    with Client(f"http://127.0.0.1:{port}", patience=1000, met=False) as client, pytest.raises(ConnectionFailed) as caught:
         client.node()
     assert time.monotonic() - begin < 30
     assert "task-runner serve" in str(caught.value)

@@ -17,9 +17,13 @@ from conftest import Daemon, wait_for
 from dialectclient import DialectClient
 from executorclient import BEARER, TIME, begun, decoded, id_of, in_state, shell, timeless
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 
 from task_runner.api.dialects.executor.routes import surface
+from task_runner.api.gate import Entry, Gate
+from task_runner.lib.clock import SystemClock
 from task_runner.service.settings import Settings
+from task_runner.service.tokens import Tokens
 
 SETTINGS = {"dialects": ["executor"]}
 JSON = {"Content-Type": "application/json"}
@@ -199,11 +203,13 @@ def test_a_body_that_is_not_said_to_be_json_is_refused(client: DialectClient):
 def test_handler_health():
     """On an address that it shares, /health is the daemon's own."""
     dialect = surface(Settings(state_dir="/nowhere"))
-    assert dialect.open_paths == {"/health"}
+    assert [door.path for door in dialect.routes if dialect.is_open(door.path)] == ["/health", "/health"]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # newer ones would rather be used with another client library
         from starlette.testclient import TestClient
-    client = TestClient(Starlette(routes=dialect.routes))
+    entry = Entry(Tokens(None, SystemClock()), free=True, anybody=True)
+    gate = Middleware(Gate, surface=dialect, entry=entry, allowed_hosts=["testserver"], max_body_bytes=1000)
+    client = TestClient(Starlette(routes=dialect.routes, middleware=[gate]))
     answer = client.get("/health")
     assert (answer.status_code, answer.content) == (200, b'{"status":"healthy"}\n')
     assert client.post("/health").status_code == 405

@@ -26,8 +26,7 @@ from conftest import PATIENCE, ROOT, Daemon, wait_for
 from nursery import run_verb
 
 from task_runner.api.files import parse_range
-from task_runner.client import ApiError, Client
-from task_runner.errors import Conflict
+from task_runner.client import ApiError, Client, Conflict
 
 MAKE = """
 mkdir -p out/deep; printf 0123456789 > out/digits; printf x > out/deep/x; ln -s digits out/link; mkfifo out/fifo

@@ -26,7 +26,9 @@ from task_runner.api.dialects import registry
 from task_runner.api.gate import Entry, Gate
 from task_runner.api.star_app import create_app
 from task_runner.api.surface import Surface, Switchboard
+from task_runner.lib.clock import SystemClock
 from task_runner.service.settings import DialectName, Settings
+from task_runner.service.tokens import Tokens
 
 NAMES: tuple[DialectName, ...] = get_args(DialectName)
 LIMIT = 2048
@@ -141,7 +143,7 @@ def walk(name: str, own: bool, step: Callable[[str, str], Awaitable[None]]) -> N
 
 
 def is_open(name: str, path: str, own: bool) -> bool:
-    return own and path in SURFACES[name].open_paths
+    return own and SURFACES[name].is_open(path)
 
 
 def test_the_walk_has_every_route_of_every_dialect() -> None:
@@ -328,13 +330,13 @@ def test_whatever_is_asked_nobody_enters_without_the_token(
     async def send(message: Any) -> None:
         sent.append(message)
 
-    gate = Gate(inside, surface=surface, entry=Entry("t" * 43), allowed_hosts=[], max_body_bytes=LIMIT)
+    gate = Gate(inside, surface=surface, entry=Entry(Tokens("t" * 43, SystemClock())), allowed_hosts=[], max_body_bytes=LIMIT)
     scope = {
         "type": "websocket" if web else "http", "method": method, "path": path, "raw_path": path.encode(),
         "headers": headers, "server": ("127.0.0.1", 80), "client": ("127.0.0.1", 1), "query_string": b"", "scheme": "http",
     }  # fmt: skip
     drive(gate(scope, receive, send))
-    assert not entered or (not web and path in surface.open_paths)
+    assert not entered or (not web and surface.is_open(path))
     if web:
         assert [message["type"] for message in sent] == ["websocket.close"]
     elif not entered:

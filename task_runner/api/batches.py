@@ -7,15 +7,15 @@ from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
-from task_runner.api.app import service_of, token_of
+from task_runner.api.access import route
+from task_runner.api.app import concerns, expander, service_of, token_of
 from task_runner.api.body import body_object, grace_of, idempotency_key, only, raw_body, signal_name_of
 from task_runner.api.output import json_response
 from task_runner.api.params import integer, seconds
+from task_runner.model.scopes import Scope
 from task_runner.service.accept import BatchOrder
-from task_runner.service.batchform import parse_batch
-from task_runner.service.tasks import TaskService
+from task_runner.service.batchform import Expand, parse_batch
 from task_runner.service.validate import parse_json
 
 MAX_WAIT = 300.0
@@ -25,15 +25,16 @@ PAGE, MAX_PAGE = 100, 1000
 async def create_batch(request: Request) -> Response:
     """POST /v1/batches: 201 once all of its tasks are on stable storage; 200 if the idempotency key was used before."""
     raw, key, service = await raw_body(request), idempotency_key(request), service_of(request)
-    order = await asyncio.to_thread(_order, service, raw)
+    order = await asyncio.to_thread(_order, raw, expander(request))
     batch_id, repeated = await service.submit_batch(order, key=key, token=token_of(request))
+    concerns(request, batch=batch_id)
     shown = service.batches.show(service.batches.get(batch_id))
     shown["tasks"] = await asyncio.to_thread(service.store.batch_task_ids, batch_id)
     return json_response(shown, 200 if repeated else 201, {"Location": f"/v1/batches/{batch_id}"})
 
 
-def _order(service: TaskService, raw: bytes) -> BatchOrder:
-    return parse_batch(parse_json(raw), service.expand)
+def _order(raw: bytes, expand: Expand) -> BatchOrder:
+    return parse_batch(parse_json(raw), expand)
 
 
 async def list_batches(request: Request) -> Response:
@@ -88,11 +89,11 @@ async def _hold(request: Request, paused: bool) -> Response:
 
 
 routes = [
-    Route("/v1/batches", create_batch, methods=["POST"]),
-    Route("/v1/batches", list_batches),
-    Route("/v1/batches/{batch_id}", get_batch),
-    Route("/v1/batches/{batch_id}/results", get_results),
-    Route("/v1/batches/{batch_id}/stop", stop_batch, methods=["POST"]),
-    Route("/v1/batches/{batch_id}/pause", pause_batch, methods=["POST"]),
-    Route("/v1/batches/{batch_id}/resume", resume_batch, methods=["POST"]),
+    route("/v1/batches", create_batch, scope=Scope.SUBMIT_TEMPLATE, methods=["POST"]),
+    route("/v1/batches", list_batches, scope=Scope.READ),
+    route("/v1/batches/{batch_id}", get_batch, scope=Scope.READ),
+    route("/v1/batches/{batch_id}/results", get_results, scope=Scope.READ),
+    route("/v1/batches/{batch_id}/stop", stop_batch, scope=Scope.CONTROL, methods=["POST"]),
+    route("/v1/batches/{batch_id}/pause", pause_batch, scope=Scope.CONTROL, methods=["POST"]),
+    route("/v1/batches/{batch_id}/resume", resume_batch, scope=Scope.CONTROL, methods=["POST"]),
 ]

@@ -29,7 +29,9 @@ async def get_events(request: Request) -> Response:
     if asked is not None and not (asked.isascii() and asked.isdigit() and len(asked) < 19):
         raise InvalidRequest.at("after", "the id of an event is expected: a whole number")
     after = int(asked) if asked is not None else 0 if task_id else service.store.last_event()
-    return streams.response(request, _stream(service, streams, after, task_id), "text/event-stream")
+    # a client whose connection breaks before the first event knows by this where it stood
+    headers = {"X-Last-Event-Id": str(after)}
+    return streams.response(request, _stream(service, streams, after, task_id), "text/event-stream", headers)
 
 
 async def _stream(service: TaskService, streams: Streams, after: int, task_id: str | None) -> AsyncIterator[bytes]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
+from task_runner.api.access import holder_of, route
 from task_runner.api.output import json_response
 from task_runner.model.codec import to_json
+from task_runner.model.scopes import Scope
 from task_runner.service.explain import explain
 from task_runner.service.facts import gather
 from task_runner.service.tasks import TaskService
@@ -17,7 +18,11 @@ async def get_explanation(request: Request) -> Response:
     """What is known of a task beyond its status, and a summary in words."""
     service: TaskService = request.app.state.service
     task = service.get(request.path_params["task_id"])
-    return json_response(to_json(explain(await gather(service, task))))
+    shown = to_json(explain(await gather(service, task)))
+    # the end of what it has written is not for everybody who may see the rest
+    if Scope.LOGS not in holder_of(request).allowed:
+        shown["lastOutput"] = None
+    return json_response(shown)
 
 
-routes = [Route("/v1/tasks/{task_id}/explain", get_explanation)]
+routes = [route("/v1/tasks/{task_id}/explain", get_explanation, scope=Scope.READ)]

@@ -16,14 +16,15 @@ from urllib.parse import quote, quote_from_bytes, unquote_to_bytes
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
+from task_runner.api.access import route
 from task_runner.api.output import json_response
 from task_runner.api.params import choice, flag, integer
 from task_runner.api.streams import BrokenOff, Streams
 from task_runner.errors import Conflict, InvalidRequest, TaskRunnerError
 from task_runner.lib.beneath import Kind
 from task_runner.lib.clock import stamp
+from task_runner.model.scopes import Scope
 from task_runner.service import archive, files
 from task_runner.service.files import Entry, Parts
 from task_runner.service.tasks import TaskService
@@ -262,6 +263,6 @@ def _named(field: str, value: bytes | None) -> dict[str, str | None]:
 
 
 routes = [
-    Route("/v1/tasks/{task_id}/files", get_files),
-    Route("/v1/tasks/{task_id}/files/{path:path}", get_files),
+    route("/v1/tasks/{task_id}/files", get_files, scope=Scope.LOGS),
+    route("/v1/tasks/{task_id}/files/{path:path}", get_files, scope=Scope.LOGS),
 ]

@@ -1,14 +1,14 @@
 """The gate: every request passes it before routing, and is refused unless there is a reason to let it in.
 
-Against strangers: a token, in constant time. Against a browser that a stranger controls: the Host must be ours
-(DNS rebinding), an Origin must be our own (cross-site requests), a write must be JSON (forms cannot send it).
+Against strangers: a token. What it allows is compared with what the route needs, behind the gate (access.py).
+Against a browser that a stranger controls: the Host must be ours (DNS rebinding), an Origin must be our own (cross-site
+requests), a write must be JSON (forms cannot send it).
 Against floods: a limit on the body, counted while it arrives.
 """
 
 from __future__ import annotations
 
-import hashlib
-import hmac
+import asyncio
 import ipaddress
 import os
 import secrets
@@ -19,11 +19,15 @@ from dataclasses import dataclass
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from task_runner.api.access import SAFE_METHODS
 from task_runner.api.surface import Refusal, Surface
+from task_runner.api.witness import Witness
 from task_runner.errors import Refused, TooLarge
+from task_runner.lib.clock import stamp
 from task_runner.lib.taskdir import read_control
+from task_runner.service.audit import AuditLog
+from task_runner.service.tokens import ANYBODY, STRANGER, Token, Tokens
 
-_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 BYTES = "application/octet-stream"
 FORM = "application/x-www-form-urlencoded"
 
@@ -57,30 +61,32 @@ def _read_token(path: str) -> str:
 class Entry:
     """Who may enter a surface."""
 
-    #: none: whoever can connect from this machine
-    token: str | None
-    #: also from others
+    tokens: Tokens
+    #: no token is asked for: whoever can connect from this machine
+    free: bool = False
+    #: and from others
     anybody: bool = False
-
-    @property
-    def name(self) -> str:
-        """Of the token that lets in, for the rules that go by it (`task_users`)."""
-        return "none" if self.token is None else "admin"
 
 
 class Gate:
     """ASGI middleware, around one surface."""
 
     def __init__(
-        self, app: ASGIApp, *, surface: Surface, entry: Entry, allowed_hosts: Iterable[str], max_body_bytes: int
+        self,
+        app: ASGIApp,
+        *,
+        surface: Surface,
+        entry: Entry,
+        allowed_hosts: Iterable[str],
+        max_body_bytes: int,
+        audit: AuditLog | None = None,
     ) -> None:
         self._app = app
         self._surface = surface
         self._entry = entry
-        token = entry.token
-        self._token = None if token is None else hashlib.sha256(token.encode()).digest()
         self._hosts = {"localhost", socket.gethostname().lower(), *(host.lower() for host in allowed_hosts)}
         self._max_body = max_body_bytes
+        self._witness = Witness(audit, surface, entry.tokens)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
@@ -89,26 +95,48 @@ class Gate:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        refusal = self._check(scope)
+        headers = Headers(scope=scope)
+        token, refusal = self._identify(scope, headers)
+        refusal = self._check(scope, headers) or refusal
+        if refusal is None and token is not None:
+            refusal = self._check_body(scope["method"], scope["path"], headers)
+        scope.setdefault("state", {})["token"] = token
         if refusal is not None:
+            self._witness.refused(scope, refusal.status)
             await self._surface.answer(refusal)(scope, receive, send)
             return
-        scope.setdefault("state", {})["token"] = self._entry.name
-        await self._app(scope, self._counted(receive), send)
+        scope["state"]["token"] = token or STRANGER
+        receive = self._counted(receive)
+        if token is not None and token.ended is not None:
+            receive = _until_ended(receive, token.ended)
+        await self._witness.attend(self._app, scope, receive, send)
 
-    def _check(self, scope: Scope) -> Refusal | None:
-        headers = Headers(scope=scope)
+    def _identify(self, scope: Scope, headers: Headers) -> tuple[Token | None, Refusal | None]:
+        """Whose request it is, and why he is not let in. Neither: what he asks for is open to all."""
+        reason = self._surface.need
+        if self._entry.free:
+            if self._entry.anybody or _is_local(scope):
+                return ANYBODY, None
+        elif (given := self._surface.credential(headers)) is not None:
+            tokens = self._entry.tokens
+            token = tokens.find(given)
+            if token is not None and not token.is_over(tokens.clock.time()):
+                return token, None
+            if token is not None:
+                reason = f"the token {token.name!r} has expired, at {stamp(token.expires_at or 0)}"
+        if self._surface.is_open(scope["path"]):
+            return None, None
+        return None, Refusal(401, reason, headers={"WWW-Authenticate": self._surface.challenge})
+
+    def _check(self, scope: Scope, headers: Headers) -> Refusal | None:
+        """What is wrong with a request, whoever sends it."""
         if not self._is_own_host(scope, headers.get("host", "")):
             return Refusal(
                 421, f"this daemon does not answer to the name {headers.get('host', '')[:100]!r} (allowed_hosts)"
             )
         if not _is_own_origin(headers):
             return Refusal(403, "requests from pages of other sites are refused")
-        if scope["path"] in self._surface.open_paths:
-            return None
-        if not self._may_enter(scope, headers):
-            return Refusal(401, self._surface.need, headers={"WWW-Authenticate": self._surface.challenge})
-        return self._check_body(scope["method"], scope["path"], headers)
+        return None
 
     def _is_own_host(self, scope: Scope, host: str) -> bool:
         if scope.get("server") is not None and scope["server"][1] is None:
@@ -120,14 +148,8 @@ class Gate:
             return name.lower().rstrip(".") in self._hosts
         return True  # an address is nobody's to rebind
 
-    def _may_enter(self, scope: Scope, headers: Headers) -> bool:
-        if self._token is None:
-            return self._entry.anybody or _is_local(scope)
-        given = self._surface.credential(headers)
-        return given is not None and hmac.compare_digest(hashlib.sha256(given.encode()).digest(), self._token)
-
     def _check_body(self, method: str, path: str, headers: Headers) -> Refusal | None:
-        if method in _SAFE_METHODS:
+        if method in SAFE_METHODS:
             return None
         length = headers.get("content-length", "")
         if length.isdigit() and int(length) > self._max_body:
@@ -160,6 +182,30 @@ class Gate:
             return message
 
         return counted
+
+
+def _until_ended(receive: Receive, ended: asyncio.Event) -> Receive:
+    """Says that the client has gone when its token ends: a stream stops, as for one that really has.
+
+    Only while nothing is awaited but that: a body that is still coming is read in the usual way.
+    """
+    complete = False
+
+    async def until_ended() -> Message:
+        nonlocal complete
+        if not complete:
+            message = await receive()
+            complete = message["type"] != "http.request" or not message.get("more_body", False)
+            return message
+        news, end = asyncio.ensure_future(receive()), asyncio.ensure_future(ended.wait())
+        try:
+            await asyncio.wait((news, end), return_when=asyncio.FIRST_COMPLETED)
+            return {"type": "http.disconnect"} if end.done() else news.result()
+        finally:
+            news.cancel()
+            end.cancel()
+
+    return until_ended
 
 
 def _is_local(scope: Scope) -> bool:

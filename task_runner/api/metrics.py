@@ -1,62 +1,149 @@
-"""GET /metrics: the daemon in the text format of Prometheus."""
+"""GET /metrics: the daemon in the text format of Prometheus.
+
+What happens is counted as it happens, at the places where every task must pass (service/book.py). What is so is read
+off the service when it is asked for, and not kept twice.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+import platform
+from collections.abc import Iterator, Sequence
 
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Metric, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client import CONTENT_TYPE_LATEST, Metric, generate_latest
 from prometheus_client.registry import Collector
 from starlette.requests import Request
 from starlette.responses import Response
 
-from task_runner.service.task import Task
+from task_runner import __version__
+from task_runner.api import meters as m
+from task_runner.api.meters import Meters, family
+from task_runner.api.streams import Streams
+from task_runner.model.state import Outcome
+from task_runner.model.status import Output, Status
+from task_runner.service.book import Change
+from task_runner.service.task import Record, Task
 from task_runner.service.tasks import TaskService
+from task_runner.service.waiting import Place, due_at, seconds_of
+
+#: seconds between two looks at how late the event loop is
+BEAT = 1.0
 
 
 class Metrics(Collector):
-    """Counts of one daemon. What can be read off the service is read when asked for, not kept twice."""
+    """Counts what happens in a service from now on, and tells what is so."""
 
-    def __init__(self, service: TaskService) -> None:
+    def __init__(self, meters: Meters, service: TaskService, streams: Streams) -> None:
+        self.meters = meters
         self._service = service
-        self.registry = CollectorRegistry()
-        self.ended = Counter(
-            "task_runner_tasks_ended", "Tasks that ended since the daemon's start.", ["outcome"], registry=self.registry
-        )
-        Gauge("task_runner_up", "1 while the daemon answers.", registry=self.registry).set(1)
-        self.registry.register(self)
-        service.book.on_final.append(self._count)
+        self._streams = streams
+        meters.registry.register(self)
+        service.book.on_accepted.append(self._accepted)
+        service.book.on_change.append(self._changed)
+        service.store.on_commit = meters.commit.observe
 
-    def _count(self, task: Task) -> None:
-        if task.record.outcome is not None:
-            self.ended.labels(task.record.outcome.value).inc()
+    async def watch_lag(self) -> None:
+        """Measure how late the event loop is, for ever."""
+        loop = asyncio.get_running_loop()
+        while True:
+            due = loop.time() + BEAT
+            await asyncio.sleep(BEAT)
+            self.meters.lag.observe(max(0.0, loop.time() - due))
+
+    # -- what happens
+
+    def _accepted(self, tasks: Sequence[Task]) -> None:
+        self.meters.accepted.labels(tasks[0].record.origin).inc(len(tasks))
+
+    def _changed(self, change: Change) -> None:
+        before, record = change.task.record, change.record
+        if record.attempt != before.attempt:
+            self.meters.repeated.labels("request" if change.ended is None else "spec").inc()
+        if (told := change.ended or record).attempt == before.attempt:
+            if told.status is not None:
+                self._began(before, told.status)
+            if told.outcome is not None and before.outcome is None:
+                self._attempt_ended(told.outcome, told.status)
+        if record.outcome is not None and before.outcome is None:
+            self.meters.ended.labels(record.outcome.value, record.origin).inc()
+
+    def _began(self, before: Record, status: Status) -> None:
+        if before.status is None:
+            self.meters.started.labels(before.origin).inc()
+        first = _first_command(status)
+        if first is not None and (before.status is None or _first_command(before.status) is None):
+            self.meters.latency.observe(max(0.0, seconds_of(first) - seconds_of(due_at(before))))
+
+    def _attempt_ended(self, outcome: Outcome, status: Status | None) -> None:
+        if status is None:
+            return
+        for output in filter(None, (status.output, status.stderr)):
+            self._written(output)
+        if status.finished_at is not None and status.started_at is not None:
+            took = max(0.0, seconds_of(status.finished_at) - seconds_of(status.started_at))
+            self.meters.run_time.labels(outcome.value).observe(took)
+
+    def _written(self, output: Output) -> None:
+        self.meters.output.inc(output.bytes)
+        if output.gaps:
+            self.meters.gaps.inc(len(output.gaps))
+            self.meters.gap_bytes.inc(sum(gap.bytes for gap in output.gaps))
+
+    # -- what is so
 
     def collect(self) -> Iterator[Metric]:
-        node = self._service.node()
-        states = GaugeMetricFamily("task_runner_tasks", "Tasks that are not over, by state.", labels=["state"])
+        service, node = self._service, self._service.node()
+        yield family(m.UP, 1)
+        build = family(m.BUILD)
+        build.add_metric([__version__, platform.python_version()], 1)
+        yield build
+        states = family(m.TASKS)
         for state, count in node["states"].items():
             states.add_metric([state], count)
         yield states
-        yield GaugeMetricFamily("task_runner_tasks_stalled", "Tasks called stalled.", node["stalled"])
+        yield family(m.STALLED, node["stalled"])
+        yield from self._queue()
+        yield family(m.REFUSED, service.queue.refused_launches)
+        yield family(m.DRAINING, int(node["draining"]))
+        yield family(m.READY, int(node["ready"]))
+        yield family(m.ADOPTED, service.examined.adopted)
+        yield family(m.RECOVERED, service.examined.ended)
+        yield family(m.STORAGE, int(node["storage"]["ok"]))
+        yield family(m.STREAMS, self._streams.open)
         yield from self._notifications()
-        yield GaugeMetricFamily(
-            "task_runner_storage_ok", "0 while the store takes no changes.", int(node["storage"]["ok"])
-        )
+        yield from self._spans()
+
+    def _queue(self) -> Iterator[Metric]:
+        crowds, now = self._service.queue.survey(), self._service.clock.time()
+        lengths, ages = family(m.QUEUED), family(m.OLDEST)
+        for place in Place:
+            crowd = crowds.get(place)
+            lengths.add_metric([place.value], crowd.count if crowd else 0)
+            ages.add_metric([place.value], max(0.0, now - seconds_of(crowd.since)) if crowd else 0)
+        yield lengths
+        yield ages
 
     def _notifications(self) -> Iterator[Metric]:
         notifier = self._service.notifier
-        yield GaugeMetricFamily(
-            "task_runner_notifications_waiting", "Notifications still to be delivered.", notifier.waiting()
-        )
-        for name, about, value in (
-            ("delivered", "Notifications delivered since the daemon's start.", notifier.delivered),
-            ("failed", "Tries to deliver one that failed, since the daemon's start.", notifier.failed),
-            ("given_up", "Notifications given up since the daemon's start.", notifier.gave_up),
-        ):
-            yield CounterMetricFamily(f"task_runner_notifications_{name}", about, value)
+        yield family(m.NOTES_WAITING, notifier.waiting())
+        yield family(m.NOTES_SENT, notifier.delivered)
+        yield family(m.NOTES_FAILED, notifier.failed)
+        yield family(m.NOTES_GIVEN_UP, notifier.gave_up)
+
+    def _spans(self) -> Iterator[Metric]:
+        tracer = self._service.tracer
+        yield family(m.SPANS_WAITING, tracer.waiting() if tracer else 0)
+        yield family(m.SPANS_EXPORTED, tracer.exported if tracer else 0)
+        yield family(m.SPANS_FAILED, tracer.failed if tracer else 0)
+        yield family(m.SPANS_DROPPED, tracer.dropped if tracer else 0)
+
+
+def _first_command(status: Status) -> str | None:
+    """When the first action was started that has been."""
+    return next((action.started_at for action in status.actions if action.started_at is not None), None)
 
 
 async def get_metrics(request: Request) -> Response:
     """GET /metrics"""
     metrics: Metrics = request.app.state.metrics
-    return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
+    return Response(generate_latest(metrics.meters.registry), media_type=CONTENT_TYPE_LATEST)

@@ -6,14 +6,15 @@ import asyncio
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
 from task_runner import __version__
 from task_runner.api import binds
+from task_runner.api.access import route
 from task_runner.api.app import service_of
 from task_runner.api.body import body_object, only
 from task_runner.api.output import json_response
 from task_runner.api.params import seconds
+from task_runner.model.scopes import Scope
 from task_runner.service.settings import Settings
 from task_runner.service.tasks import TaskService
 
@@ -55,7 +56,7 @@ async def undrain_node(request: Request) -> Response:
 
 
 routes = [
-    Route("/v1/node", get_node),
-    Route("/v1/node/drain", drain_node, methods=["POST"]),
-    Route("/v1/node/undrain", undrain_node, methods=["POST"]),
+    route("/v1/node", get_node, scope=Scope.READ),
+    route("/v1/node/drain", drain_node, scope=Scope.ADMIN, methods=["POST"]),
+    route("/v1/node/undrain", undrain_node, scope=Scope.ADMIN, methods=["POST"]),
 ]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
+from task_runner.api.access import route
 from task_runner.api.app import service_of
 from task_runner.api.body import body_object, only
 from task_runner.api.output import json_response
 from task_runner.errors import NotFound
+from task_runner.model.scopes import Scope
 from task_runner.service.outbox import message_json
 
 
@@ -37,7 +38,7 @@ async def get_secrets(request: Request) -> Response:
 
 
 routes = [
-    Route("/v1/tasks/{task_id}/notifications", get_notifications),
-    Route("/v1/tasks/{task_id}/notifications/{n}/redeliver", redeliver, methods=["POST"]),
-    Route("/v1/secrets", get_secrets),
+    route("/v1/tasks/{task_id}/notifications", get_notifications, scope=Scope.READ),
+    route("/v1/tasks/{task_id}/notifications/{n}/redeliver", redeliver, scope=Scope.CONTROL, methods=["POST"]),
+    route("/v1/secrets", get_secrets, scope=Scope.SUBMIT),
 ]

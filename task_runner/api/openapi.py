@@ -7,9 +7,9 @@ from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
 from task_runner import __version__
+from task_runner.api.access import Door
 from task_runner.api.output import json_response
 from task_runner.service.validate import schema
 
@@ -40,10 +40,10 @@ async def get_schema(_request: Request) -> Response:
 
 async def get_openapi(request: Request) -> Response:
     """The description of this API (OpenAPI 3.1)."""
-    return json_response(describe([route for route in request.app.routes if isinstance(route, Route)]))
+    return json_response(describe([route for route in request.app.routes if isinstance(route, Door)]))
 
 
-def describe(routes: list[Route]) -> dict[str, Any]:
+def describe(routes: list[Door]) -> dict[str, Any]:
     """OpenAPI of these routes; the first sentence of each handler is its summary."""
     paths: dict[str, dict[str, Any]] = {}
     for route in routes:
@@ -78,7 +78,7 @@ def _moved(schema: Any) -> Any:
     return moved
 
 
-def _operation(route: Route, summary: str) -> dict[str, Any]:
+def _operation(route: Door, summary: str) -> dict[str, Any]:
     operation: dict[str, Any] = {
         "summary": summary,
         "responses": {
@@ -89,6 +89,10 @@ def _operation(route: Route, summary: str) -> dict[str, Any]:
             "2XX": {"description": "Done."},
         },
     }
+    if route.need.open:
+        operation["security"] = []
+    elif route.need.scopes:
+        operation["security"] = [{"token": list(route.need.scopes)}]
     names = [part[1:-1] for part in route.path_format.split("/") if part.startswith("{")]
     if names:
         operation["parameters"] = [

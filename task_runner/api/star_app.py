@@ -22,9 +22,12 @@ from task_runner.api import arbiter, binds, v1
 from task_runner.api.dialects import registry
 from task_runner.api.follow import GrowthWatch
 from task_runner.api.gate import Entry, Gate, admin_token
+from task_runner.api.httpmeter import HttpMeter
+from task_runner.api.meters import Meters
 from task_runner.api.metrics import Metrics
 from task_runner.api.streams import Streams
 from task_runner.api.surface import Surface, Switchboard
+from task_runner.api.tracemiddleware import TraceMiddleware
 from task_runner.environment.multiprocess import MultiprocessEnvironment
 from task_runner.errors import UnsafeBind
 from task_runner.lib.clock import SystemClock
@@ -33,9 +36,11 @@ from task_runner.lib.taskdir import write_control
 from task_runner.service import containers, unit
 from task_runner.service import settings as settings_module
 from task_runner.service.accounts import switches
+from task_runner.service.audit import AuditLog
 from task_runner.service.settings import Settings
 from task_runner.service.store import Store
 from task_runner.service.tasks import TaskService
+from task_runner.service.tokens import Tokens
 
 log = logging.getLogger(__name__)
 
@@ -46,11 +51,16 @@ def create_app(settings: Settings | None = None) -> ASGIApp:
     os.umask(0o077)
     state = StateDirectory(chosen.state_dir)
     state.create(shared=switches(chosen))
-    token = None if chosen.auth == "none" else admin_token(state.token)
+    free, clock = chosen.auth == "none", SystemClock()
+    tokens = Tokens(None if free else admin_token(state.token), clock)
+    meters = Meters()
+    audit = None
+    if chosen.audit_log:
+        audit = AuditLog(state.audit, max_bytes=chosen.audit_max_bytes, keep=chosen.audit_keep, clock=clock)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        async with _running(app, chosen, state):
+        async with _running(app, chosen, state, tokens, audit, meters):
             yield
 
     def application(surface: Surface, **options: Any) -> Starlette:
@@ -58,12 +68,16 @@ def create_app(settings: Settings | None = None) -> ASGIApp:
         gate = Middleware(
             Gate,
             surface=surface,
-            entry=Entry(None if no_token else token, anybody=no_token),
+            entry=Entry(tokens, free=free or no_token, anybody=no_token),
             allowed_hosts=chosen.allowed_hosts,
             max_body_bytes=chosen.max_body_bytes,
+            audit=audit,
         )
+        around = [Middleware(HttpMeter, surface=surface.name, meters=meters)]
+        if chosen.tracing:
+            around.append(Middleware(TraceMiddleware))
         handlers = dict(surface.handlers())
-        return Starlette(routes=surface.routes, middleware=[gate], exception_handlers=handlers, **options)
+        return Starlette(routes=surface.routes, middleware=[*around, gate], exception_handlers=handlers, **options)
 
     main = application(v1.SURFACE, lifespan=lifespan)
     shared, own = [], []
@@ -80,7 +94,9 @@ def create_app(settings: Settings | None = None) -> ASGIApp:
 
 
 @asynccontextmanager
-async def _running(app: Starlette, settings: Settings, state: StateDirectory) -> AsyncIterator[None]:
+async def _running(
+    app: Starlette, settings: Settings, state: StateDirectory, tokens: Tokens, audit: AuditLog | None, meters: Meters
+) -> AsyncIterator[None]:
     arbiter.die_with_arbiter()
     addresses = binds.listening()
     binds.check(addresses, settings)
@@ -94,25 +110,33 @@ async def _running(app: Starlette, settings: Settings, state: StateDirectory) ->
         containers=containers.policy(settings),
         forward_ca=settings.forward_ca,
     )
-    service = TaskService(settings, Store(state.database), environment, SystemClock())
+    service = TaskService(settings, Store(state.database), environment, tokens.clock, tokens)
     growth, streams = GrowthWatch(), Streams(settings.max_streams)
+    if audit is not None:
+        audit.open()
     try:
         await service.start()
         growth.open()
         streams.close_on_signals()
         app.state.service, app.state.growth, app.state.streams = service, growth, streams
-        app.state.metrics = Metrics(service)
+        app.state.audit = audit
+        # nothing has happened yet: what an earlier daemon left is examined from the next turn of the loop on
+        metrics = app.state.metrics = Metrics(meters, service, streams)
+        lag = asyncio.create_task(metrics.watch_lag(), name="lag")
         late = None if addresses else asyncio.create_task(_check_late_bind(state, settings), name="late bind")
         _tell(state, addresses, settings)
         asyncio.get_running_loop().run_in_executor(None, unit.warn_of_kill_mode)
         log.info("ready in %s", state.path, extra={"action": "ready"})
         yield
+        lag.cancel()
         if late is not None:
             late.cancel()
     finally:
         streams.closing.set()
         growth.close()
         await service.stop_serving()
+        if audit is not None:
+            await asyncio.to_thread(audit.close)
         os.close(held)
 
 

@@ -41,7 +41,8 @@ class Streams:
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._open = 0
+        #: how many there are
+        self.open = 0
         #: where files of tasks are read: a file system that hangs keeps these threads busy, and no others
         self.readers = ThreadPoolExecutor(8, "files")
         #: set when the daemon is about to go: streams end, clients come back to the next daemon
@@ -56,7 +57,7 @@ class Streams:
         status: int = 200,
     ) -> Response:
         """Answer with a stream. Raises Unavailable where there are too many."""
-        if self._open >= self._most:
+        if self.open >= self._most:
             raise Unavailable(f"{self._most} streams are open already (max_streams)")
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no", **(headers or {})}
         if request.method == "HEAD":
@@ -65,12 +66,12 @@ class Streams:
         return _Stream(self._counted(content), status, headers, media_type)
 
     async def _counted(self, content: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        self._open += 1
+        self.open += 1
         try:
             async for part in content:
                 yield part
         finally:
-            self._open -= 1
+            self.open -= 1
 
     async def in_thread(self, call: Callable[..., T], *arguments: Any) -> T:
         """What a call returns that blocks for files."""

@@ -11,17 +11,17 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from task_runner import errors
+from task_runner.api.access import Door
 from task_runner.api.listener import Listener
 
 log = logging.getLogger(__name__)
@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 STATUS: list[tuple[type[errors.TaskRunnerError], int]] = [
     (errors.TooLarge, 413),
     (errors.InvalidRequest, 400),
+    (errors.Forbidden, 403),
     (errors.NotFound, 404),
     (errors.Conflict, 409),
     (errors.StorageFull, 507),
@@ -60,7 +61,8 @@ class Surface:
 
     #: also the origin of the tasks that are made through it
     name: str
-    routes: Sequence[BaseRoute]
+    #: each says what it needs (`access.route`)
+    routes: Sequence[Door]
     #: the paths that are its own where it shares a listener: these, and those below them
     prefixes: tuple[str, ...] = ()
     #: puts a refusal into the form of its system
@@ -70,11 +72,22 @@ class Surface:
     #: what a client without one is told, and the value of WWW-Authenticate
     need: str = "a token is needed: Authorization: Bearer …; it stands in <state>/token"
     challenge: str = 'Bearer realm="task-runner"'
-    #: paths that anybody may ask for
-    open_paths: frozenset[str] = frozenset()
     #: paths where a body is bytes, and those where it is a form; everywhere else it is JSON
     takes_bytes: re.Pattern[str] | None = None
     takes_forms: re.Pattern[str] | None = None
+    #: routes that anybody may ask for
+    _open: Sequence[Door] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Raises TypeError for a route that does not say what it needs."""
+        for each in self.routes:
+            if not isinstance(each, Door):
+                raise TypeError(f"{self.name}: {each!r} does not say which scope it needs: make it by access.route")
+        object.__setattr__(self, "_open", [each for each in self.routes if each.need.open])
+
+    def is_open(self, path: str) -> bool:
+        """Whether who shows no token is let in there."""
+        return any(each.path_regex.fullmatch(path) for each in self._open)
 
     def owns(self, path: str) -> bool:
         return any(path == prefix or path.startswith(f"{prefix}/") for prefix in self.prefixes)

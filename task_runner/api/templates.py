@@ -6,11 +6,12 @@ import asyncio
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
+from task_runner.api.access import route
 from task_runner.api.app import service_of
 from task_runner.api.body import raw_body
 from task_runner.api.output import json_response
+from task_runner.model.scopes import Scope
 from task_runner.service.templates import template_json
 from task_runner.service.validate import parse_json
 
@@ -42,8 +43,8 @@ async def delete_template(request: Request) -> Response:
 
 
 routes = [
-    Route("/v1/templates", list_templates),
-    Route("/v1/templates/{name}", get_template),
-    Route("/v1/templates/{name}", put_template, methods=["PUT"]),
-    Route("/v1/templates/{name}", delete_template, methods=["DELETE"]),
+    route("/v1/templates", list_templates, scope=Scope.READ),
+    route("/v1/templates/{name}", get_template, scope=Scope.READ),
+    route("/v1/templates/{name}", put_template, scope=Scope.ADMIN, methods=["PUT"]),
+    route("/v1/templates/{name}", delete_template, scope=Scope.ADMIN, methods=["DELETE"]),
 ]

@@ -11,11 +11,11 @@ from urllib.parse import urlencode
 from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
 from task_runner import __version__
-from task_runner.api import batches, explain, files, node, notifications, problem, templates
-from task_runner.api.app import service_of, token_of
+from task_runner.api import audit, batches, explain, files, node, notifications, problem, templates, tokens
+from task_runner.api.access import HOLDER, OPEN, route
+from task_runner.api.app import concerns, expander, service_of, token_of
 from task_runner.api.body import body_object, grace_of, idempotency_key, only, raw_body, signal_name_of, signal_of
 from task_runner.api.events import get_events
 from task_runner.api.metrics import get_metrics
@@ -26,9 +26,11 @@ from task_runner.api.surface import Surface
 from task_runner.api.view import task_json
 from task_runner.errors import InvalidRequest, NotFound
 from task_runner.model.codec import to_json
+from task_runner.model.scopes import Scope
 from task_runner.model.spec import Spec
 from task_runner.model.state import Outcome, State
 from task_runner.service import when
+from task_runner.service.batchform import Expand
 from task_runner.service.store import Query
 from task_runner.service.task import Task
 from task_runner.service.tasks import TaskService
@@ -45,21 +47,23 @@ def _shown(service: TaskService, task: Task) -> dict[str, Any]:
     return task_json(task, service.queue.reason(task), path_of, unforwarded)
 
 
-def _spec(service: TaskService, raw: bytes) -> tuple[Spec, str | None]:
+def _spec(raw: bytes, expand: Expand) -> tuple[Spec, str | None]:
     """What a body asks for, and the name of the template that it was made from."""
     body = parse_json(raw)
-    body, template = service.expand(body) if isinstance(body, dict) else (body, None)
+    body, template = expand(body) if isinstance(body, dict) else (body, None)
     return parse_spec(body), template
 
 
 async def create_task(request: Request) -> Response:
     """POST /v1/tasks: 201 once the task is on stable storage; 200 if the idempotency key was used before."""
     raw, key, service = await raw_body(request), idempotency_key(request), service_of(request)
+    expand = expander(request)
     # a large body takes long to check, and the daemon has others to answer
     spec, template = (
-        _spec(service, raw) if len(raw) < LARGE_BODY else await asyncio.to_thread(_spec, service, raw)
+        _spec(raw, expand) if len(raw) < LARGE_BODY else await asyncio.to_thread(_spec, raw, expand)
     )
     accepted = await service.submit(spec, key=key, template=template, token=token_of(request))
+    concerns(request, tasks=[accepted.task.id])
     body = _shown(service, accepted.task)
     return json_response(
         body, 200 if accepted.repeated else 201, {"Location": f"/v1/tasks/{accepted.task.id}"}
@@ -239,43 +243,44 @@ async def get_ready(request: Request) -> Response:
 
 
 routes = [
-    Route("/", get_index),
-    Route("/health", get_health),
-    Route("/ready", get_ready),
-    Route("/metrics", get_metrics),
-    Route("/v1", get_root),
-    Route("/v1/", get_root),
-    Route("/v1/schema", get_schema),
-    Route("/v1/openapi.json", get_openapi),
-    Route("/v1/tasks", create_task, methods=["POST"]),
-    Route("/v1/tasks/", create_task, methods=["POST"]),
-    Route("/v1/tasks", list_tasks),
-    Route("/v1/tasks/", list_tasks),
-    Route("/v1/tasks/{task_id}", get_task),
-    Route("/v1/tasks/{task_id}", change_task, methods=["PATCH"]),
-    Route("/v1/tasks/{task_id}", delete_task, methods=["DELETE"]),
-    Route("/v1/tasks/{task_id}/stop", stop_task, methods=["POST"]),
-    Route("/v1/tasks/{task_id}/pause", pause_task, methods=["POST"]),
-    Route("/v1/tasks/{task_id}/resume", resume_task, methods=["POST"]),
-    Route("/v1/tasks/{task_id}/retry", retry_task, methods=["POST"]),
-    Route("/v1/tasks/{task_id}/signal", signal_task, methods=["POST"]),
-    Route("/v1/tasks/{task_id}/input", give_input, methods=["POST"]),
-    Route("/v1/tasks/{task_id}/attempts/{attempt}", get_attempt),
-    Route("/v1/tasks/{task_id}/output", get_output),
+    route("/", get_index, scope=HOLDER),
+    route("/health", get_health, scope=OPEN),
+    route("/ready", get_ready, scope=HOLDER),
+    route("/metrics", get_metrics, scope=Scope.READ),
+    route("/v1", get_root, scope=HOLDER),
+    route("/v1/", get_root, scope=HOLDER),
+    route("/v1/schema", get_schema, scope=HOLDER),
+    route("/v1/openapi.json", get_openapi, scope=HOLDER),
+    route("/v1/tasks", create_task, scope=Scope.SUBMIT_TEMPLATE, methods=["POST"]),
+    route("/v1/tasks/", create_task, scope=Scope.SUBMIT_TEMPLATE, methods=["POST"]),
+    route("/v1/tasks", list_tasks, scope=Scope.READ),
+    route("/v1/tasks/", list_tasks, scope=Scope.READ),
+    route("/v1/tasks/{task_id}", get_task, scope=Scope.READ),
+    route("/v1/tasks/{task_id}", change_task, scope=Scope.CONTROL, methods=["PATCH"]),
+    route("/v1/tasks/{task_id}", delete_task, scope=Scope.CONTROL, methods=["DELETE"]),
+    route("/v1/tasks/{task_id}/stop", stop_task, scope=Scope.CONTROL, methods=["POST"]),
+    route("/v1/tasks/{task_id}/pause", pause_task, scope=Scope.CONTROL, methods=["POST"]),
+    route("/v1/tasks/{task_id}/resume", resume_task, scope=Scope.CONTROL, methods=["POST"]),
+    route("/v1/tasks/{task_id}/retry", retry_task, scope=Scope.CONTROL, methods=["POST"]),
+    route("/v1/tasks/{task_id}/signal", signal_task, scope=Scope.CONTROL, methods=["POST"]),
+    route("/v1/tasks/{task_id}/input", give_input, scope=Scope.CONTROL, methods=["POST"]),
+    route("/v1/tasks/{task_id}/attempts/{attempt}", get_attempt, scope=Scope.READ),
+    route("/v1/tasks/{task_id}/output", get_output, scope=Scope.LOGS),
     *files.routes,
     *explain.routes,
-    Route("/v1/tasks/{task_id}/events", get_events),
-    Route("/v1/events", get_events),
+    route("/v1/tasks/{task_id}/events", get_events, scope=Scope.READ),
+    route("/v1/events", get_events, scope=Scope.READ),
     *notifications.routes,
     *batches.routes,
     *templates.routes,
     *node.routes,
+    *tokens.routes,
+    *audit.routes,
 ]
 
 SURFACE = Surface(
     name="v1",
     routes=routes,
     answer=problem.answer,
-    open_paths=frozenset({"/health"}),
     takes_bytes=re.compile(r"/v1/tasks/.+/input", re.DOTALL),
 )

@@ -34,6 +34,8 @@ COMMANDS = {
     "secrets": "notifications:secrets",
     "batch": "batch:batch",
     "template": "templates:template",
+    "token": "tokens:token",
+    "audit": "tokens:audit",
     "node": "node:node",
     "drain": "node:drain",
     "undrain": "node:undrain",

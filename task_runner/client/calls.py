@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote, urlsplit
 
 from task_runner.errors import InvalidRequest
 
-#: seconds in which the daemon has to answer what it answers at once
+#: seconds in which the daemon has to answer what it answers at once, unless a client says otherwise
 PROMPT = 30.0
 #: the longest ``wait`` that is asked for in one request
 LONGEST_WAIT = 60.0
@@ -31,18 +31,21 @@ class Call:
     headers: dict[str, str] = field(default_factory=dict)
     #: may be sent again when it is not known whether it arrived
     repeatable: bool = True
-    #: seconds without a byte of the answer
-    timeout: float = PROMPT
+    #: it is repeatable because of its key, which the daemon does not remember for ever
+    keyed: bool = False
+    #: seconds that the daemon was asked to wait before it answers
+    wait: float = 0.0
+    #: seconds without a byte of the answer, where that has nothing to do with how prompt the daemon is
+    silence: float | None = None
 
 
-def submit(body: Mapping[str, Any], key: str | None) -> Call:
-    headers = {} if key is None else {"Idempotency-Key": key}
-    return Call(method="POST", path="/v1/tasks", body=body, headers=headers, repeatable=key is not None)
+def submit(body: Mapping[str, Any], key: str) -> Call:
+    return Call(method="POST", path="/v1/tasks", body=body, headers={"Idempotency-Key": key}, keyed=True)
 
 
 def get(task_id: str, wait: float | None) -> Call:
     query = [] if wait is None else [("wait", f"{wait:g}")]
-    return Call(method="GET", path=_path(task_id), query=query, timeout=PROMPT + (wait or 0))
+    return Call(method="GET", path=_path(task_id), query=query, wait=wait or 0.0)
 
 
 def listing(filters: Mapping[str, Value | Iterable[str] | None]) -> Call:
@@ -128,24 +131,31 @@ def output(
     tail: int | None,
     attempt: int,
     follow: bool,
-    timeout: float,
+    silence: float,
     stream: str | None = None,
     gaps: str | None = None,
 ) -> Call:
     start = ("offset", str(offset)) if tail is None else ("tail", str(tail))
     query = [start, ("attempt", str(attempt)), ("follow", "true" if follow else "false")]
     query += [(name, value) for name, value in (("stream", stream), ("gaps", gaps)) if value is not None]
-    return Call(method="GET", path=f"{_path(task_id)}/output", query=query, timeout=timeout)
+    return Call(method="GET", path=f"{_path(task_id)}/output", query=query, silence=silence)
 
 
-def submit_batch(body: Mapping[str, Any], key: str | None) -> Call:
-    headers = {} if key is None else {"Idempotency-Key": key}
-    return Call(method="POST", path="/v1/batches", body=body, headers=headers, repeatable=key is not None)
+def events(task_id: str | None, after: int | None, silence: float) -> Call:
+    path = "/v1/events" if task_id is None else f"{_path(task_id)}/events"
+    headers = {"Accept": "text/event-stream"}
+    if after is not None:
+        headers["Last-Event-ID"] = str(after)
+    return Call(method="GET", path=path, headers=headers, silence=silence)
+
+
+def submit_batch(body: Mapping[str, Any], key: str) -> Call:
+    return Call(method="POST", path="/v1/batches", body=body, headers={"Idempotency-Key": key}, keyed=True)
 
 
 def batch(batch_id: str, wait: float | None) -> Call:
     query = [] if wait is None else [("wait", f"{wait:g}")]
-    return Call(method="GET", path=_batch_path(batch_id), query=query, timeout=PROMPT + (wait or 0))
+    return Call(method="GET", path=_batch_path(batch_id), query=query, wait=wait or 0.0)
 
 
 def batches(limit: int | None) -> Call:
@@ -201,11 +211,28 @@ def delete_template(name: str) -> Call:
 
 def node(wait: float | None = None) -> Call:
     query = [] if wait is None else [("wait", f"{wait:g}")]
-    return Call(method="GET", path="/v1/node", query=query, timeout=PROMPT + (wait or 0))
+    return Call(method="GET", path="/v1/node", query=query, wait=wait or 0.0)
 
 
 def drain(draining: bool) -> Call:
     return Call(method="POST", path=f"/v1/node/{'drain' if draining else 'undrain'}")
+
+
+def tokens() -> Call:
+    return Call(method="GET", path="/v1/tokens")
+
+
+def create_token(name: str, scopes: Sequence[str], expires_in: float | None) -> Call:
+    body = {"name": name, "scopes": scopes, "expiresInSeconds": expires_in}
+    return Call(method="POST", path="/v1/tokens", body=body, repeatable=False)
+
+
+def revoke_token(name: str) -> Call:
+    return Call(method="DELETE", path=f"/v1/tokens/{_quoted(name, 'token')}", repeatable=False)
+
+
+def audit(limit: int | None) -> Call:
+    return Call(method="GET", path="/v1/audit", query=[] if limit is None else [("limit", str(limit))])
 
 
 def health() -> Call:
@@ -245,5 +272,4 @@ def _stop(path: str, signal: str | None, grace: float | None, wait: float | None
     wishes = {"signal": signal, "graceSeconds": grace}
     body = {name: value for name, value in wishes.items() if value is not None}
     query = [] if wait is None else [("wait", f"{wait:g}")]
-    timeout = PROMPT + (wait or 0)
-    return Call(method="POST", path=f"{path}/stop", query=query, body=body or None, timeout=timeout)
+    return Call(method="POST", path=f"{path}/stop", query=query, body=body or None, wait=wait or 0.0)

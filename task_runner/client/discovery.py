@@ -6,7 +6,6 @@ TASK_RUNNER_URL and TASK_RUNNER_TOKEN win. What they leave open stands in the da
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import os
 from collections.abc import Mapping
@@ -29,6 +28,8 @@ class Address:
     pid: int | None = None
     #: why there is no token, for the person whom the daemon turns away
     hint: str | None = None
+    #: the daemon's state directory, if that is what told the address
+    state_dir: str | None = None
 
 
 def find(url: str | None = None, state_dir: str | None = None, env: Mapping[str, str] = os.environ) -> Address:
@@ -37,13 +38,14 @@ def find(url: str | None = None, state_dir: str | None = None, env: Mapping[str,
     told_url, pid = _read_address(directory)
     chosen = url or env.get("TASK_RUNNER_URL") or told_url or DEFAULT_URL
     pid = pid if chosen == told_url else None
+    home = directory if chosen == told_url else None
     if token := env.get("TASK_RUNNER_TOKEN"):
-        return Address(chosen, token.strip(), pid)
+        return Address(chosen, token.strip(), pid, None, home)
     if not is_local(chosen):
         # a token of this machine is nobody else's business
         return Address(chosen, hint="set TASK_RUNNER_TOKEN to the token of that machine's daemon")
     token, hint = _read_token(os.path.join(directory, "token"))
-    return Address(chosen, token, pid, hint)
+    return Address(chosen, token, pid, hint, home)
 
 
 def state_directory(env: Mapping[str, str] = os.environ) -> str:
@@ -66,8 +68,10 @@ def state_directory(env: Mapping[str, str] = os.environ) -> str:
 def is_local(url: str) -> bool:
     """Whether this address cannot leave the machine. Raises InvalidRequest for what is no address."""
     parts = split(url)
-    if parts.scheme == "unix" or parts.hostname == "localhost":
+    if parts.scheme == "unix" or parts.hostname in ("localhost", "127.0.0.1"):
         return True
+    import ipaddress  # here: `--help` does without it
+
     try:
         return ipaddress.ip_address(parts.hostname or "").is_loopback
     except ValueError:

@@ -3,29 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import cast
+from typing import Any, cast
 
 from task_runner.client import calls
-from task_runner.client.base import Base
+from task_runner.client.core import Core, required
 from task_runner.client.records import Template
+from task_runner.client.steps import Plan, plan
 
-_FIELDS = frozenset(Template.__annotations__)
+_FIELDS = required(Template)
 
 
-class Templates(Base):
+class Templates(Core):
     """What a client may ask about templates."""
 
-    def templates(self) -> Sequence[Template]:
+    @plan
+    def templates(self) -> Plan[Sequence[Template]]:
         """All of them, in the order of names, without their tasks."""
-        return cast("Sequence[Template]", self._list(calls.templates(), _FIELDS - {"task"}))
+        return cast("Sequence[Template]", (yield from self._list(calls.templates(), _FIELDS - {"task"})))
 
-    def template(self, name: str) -> Template:
-        return cast("Template", self._object(calls.template(name), _FIELDS))
+    @plan
+    def template(self, name: str) -> Plan[Template]:
+        """One of them."""
+        return cast("Template", (yield from self._object(calls.template(name), _FIELDS)))
 
-    def put_template(self, name: str, body: Mapping[str, object]) -> Template:
+    @plan
+    def put_template(self, name: str, body: Mapping[str, Any]) -> Plan[Template]:
         """Keep a template under a name, in the place of an earlier one."""
-        return cast("Template", self._object(calls.put_template(name, body), _FIELDS))
+        return cast("Template", (yield from self._object(calls.put_template(name, body), _FIELDS)))
 
-    def delete_template(self, name: str) -> None:
+    @plan
+    def delete_template(self, name: str) -> Plan[None]:
         """Forget a template; tasks made of it stay as they are."""
-        self._connection.send(calls.delete_template(name))
+        yield from self._ask(calls.delete_template(name))

@@ -232,6 +232,8 @@ class Equipment:
 
     def _given(self, index: int) -> dict[str, str]:
         own = {process.MARK: self.task_id, "TASK_RUNNER_ATTEMPT": str(self._directory.attempt)}
+        if index >= 0 and self._grant is not None and self._grant.traceparents:
+            own["TRACEPARENT"] = self._grant.traceparents[index]
         return {**self._variables, **own, "TASK_RUNNER_ACTION": str(index)}
 
     def speaking_context(self, plain: Context, *, tries: int, take_up: bool) -> Context:

@@ -22,6 +22,8 @@ class StateDirectory:
         self.bell = f"{self.path}/doorbell"
         self.database = f"{self.path}/tasks.db"
         self.token = f"{self.path}/token"
+        #: who did what
+        self.audit = f"{self.path}/audit.log"
         self.address = f"{self.path}/address.json"
         #: where /v1 is served, if nobody says otherwise, beside a task-executor
         self.socket = f"{self.path}/api.sock"

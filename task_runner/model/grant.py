@@ -37,3 +37,5 @@ class Grant:
     env: dict[str, str] = field(default_factory=dict)
     #: variables of the daemon's own for every action that runs on this machine itself, and not inside a container
     inherited: dict[str, str] = field(default_factory=dict)
+    #: TRACEPARENT for each action, by index; empty: there is no tracing
+    traceparents: list[str] = field(default_factory=list)

@@ -32,6 +32,7 @@ from task_runner.service.book import Book
 from task_runner.service.dependencies import by_name
 from task_runner.service.statements import Op
 from task_runner.service.task import Record, Task
+from task_runner.service.tracecontext import INCOMING
 
 T = TypeVar("T")
 
@@ -193,6 +194,7 @@ class Acceptance:
                 rank=self._book.next_rank(),
                 template=template,
                 token=token,
+                trace=INCOMING.get(),
             ),
             entity=spec.entity,
             batch=batch,

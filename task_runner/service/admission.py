@@ -19,16 +19,22 @@ Rule = Callable[[Spec, str], Iterable[FieldError]]
 class Admission:
     """Asks every rule. Rules may read files and ask engines: they are called in a thread where there is much to ask.
 
-    ``inherited``: variables of the daemon that every task is given.
+    ``inherited``: variables of the daemon that every task is given. ``traceparents``: see Grant.
     """
 
     def __init__(
-        self, secrets: Secrets, accounts: Accounts, rules: Sequence[Rule], inherited: Mapping[str, str]
+        self,
+        secrets: Secrets,
+        accounts: Accounts,
+        rules: Sequence[Rule],
+        inherited: Mapping[str, str],
+        traceparents: Callable[[Task], list[str]] | None = None,
     ) -> None:
         self._secrets = secrets
         self._accounts = accounts
         self._rules = rules
         self._inherited = dict(inherited)
+        self._traceparents = traceparents
 
     def check(self, spec: Spec, prefix: str, token: str) -> None:
         """Raises InvalidRequest, with the fields below the prefix."""
@@ -40,6 +46,10 @@ class Admission:
         gone."""
         values = self._secrets.grant(task.spec)
         given = {"TASK_RUNNER_ENTITY": task.entity, "TASK_RUNNER_BATCH": task.batch}
+        traceparents = list[str]()
+        if self._traceparents is not None:
+            traceparents = self._traceparents(task)
+            given["TRACESTATE"] = task.record.trace.state if task.record.trace is not None else None
         env = {name: value for name, value in given.items() if value is not None}
         account, fault = None, None
         try:
@@ -47,6 +57,12 @@ class Admission:
         except InvalidRequest as error:
             fault = str(error)
         grant = Grant(
-            gpus=list(task.gpus), secrets=values, account=account, fault=fault, env=env, inherited=self._inherited
+            gpus=list(task.gpus),
+            secrets=values,
+            account=account,
+            fault=fault,
+            env=env,
+            inherited=self._inherited,
+            traceparents=traceparents,
         )
         return None if grant == Grant() else grant

@@ -27,6 +27,7 @@ def next_attempt(
         template=record.template,
         damage=record.damage,
         token=record.token,
+        trace=record.trace,
     )
 
 

@@ -36,6 +36,8 @@ class Change:
 
     task: Task
     record: Record
+    #: how the attempt ended before the one that `record` tells of, where that is not the task's end
+    ended: Record | None = None
 
 
 class Book:
@@ -48,8 +50,14 @@ class Book:
         self.active: dict[str, Task] = {}
         #: called with every task that is over
         self.on_final: list[Callable[[Task], None]] = []
+        #: called with tasks that have been accepted
+        self.on_accepted: list[Callable[[Sequence[Task]], None]] = []
+        #: called with every change that has been stored, while its task is still as it was
+        self.on_change: list[Callable[[Change], None]] = []
         #: what else a change of a task to a record writes, in its transaction and before the task's row changes
         self.also: Callable[[Task, Record, StoredEvent], list[Op]] = lambda _task, _record, _event: []
+        #: what else is written where a change ends an attempt, in its transaction
+        self.ending: Callable[[Change], list[Op]] = lambda _change: []
         self._waiters: dict[str, set[asyncio.Future[None]]] = {}
         self.backlog = Backlog(store)
         self._unsaved_endings: list[Task] = []
@@ -105,6 +113,8 @@ class Book:
             self.dependants.add(task)
             self.hub.publish(event)
         self.newest = max(self.newest, tasks[-1].seq)
+        for call in self.on_accepted:
+            call(tasks)
 
     async def note(self, changes: list[Change], make_durable: Callable[[Task], None]) -> None:
         """Take in what the environment showed."""
@@ -156,11 +166,14 @@ class Book:
     def _ops(self, changes: Sequence[Change], events: Sequence[StoredEvent]) -> list[Op]:
         told = zip(changes, events, strict=True)
         ops = [op for change, event in told for op in self.also(change.task, change.record, event)]
+        ops += [op for change in changes for op in self.ending(change)]
         ops += [statements.save(change.task.id, change.record) for change in changes]
         return ops + [statements.keep_event(event) for event in events]
 
     def _become(self, changes: Sequence[Change], events: Sequence[StoredEvent]) -> None:
         for change, event in zip(changes, events, strict=True):
+            for call in self.on_change:
+                call(change)
             change.task.record = change.record
             self._told(change.task, event)
 

@@ -28,7 +28,7 @@ from task_runner.service.book import Book
 from task_runner.service.entities import Entities
 from task_runner.service.schedule import SLOT, Line, Want, unfit
 from task_runner.service.task import Task
-from task_runner.service.waiting import UNCONSIDERED, Place, Waiting, start_by, too_late, verdict_on
+from task_runner.service.waiting import UNCONSIDERED, Crowd, Place, Waiting, due_at, start_by, too_late, verdict_on
 
 #: seconds after which a task that the service was about to change is looked at again …
 RECHECK = 1.0
@@ -279,7 +279,20 @@ class Parking:
                 if dependant is not None and words and dependant.open.get(task_id) is Condition.SUCCESS:
                     todo.append((dependant, words, Outcome.CANCELLED))
 
-    # -- in words
+    # -- in numbers and words
+
+    def survey(self) -> dict[Place, Crowd]:
+        """How many wait, and since when, by what they wait for."""
+        crowds: dict[Place, Crowd] = {}
+        for waiting in self._waiting.values():
+            since = due_at(waiting.task.record)
+            crowd = crowds.get(waiting.place)
+            if crowd is None:
+                crowds[waiting.place] = Crowd(1, since)
+            else:
+                crowd.count += 1
+                crowd.since = min(crowd.since, since)
+        return crowds
 
     def reason(self, waiting: Waiting) -> str:
         """Why a task waits: what the last look at it found."""

@@ -26,7 +26,7 @@ from task_runner.service.holds import Holds
 from task_runner.service.parking import Parking
 from task_runner.service.schedule import GPUS, Limits, Plan, Room, schedule, waits_for
 from task_runner.service.task import Task
-from task_runner.service.waiting import CONSIDERED, Waiting, needs
+from task_runner.service.waiting import CONSIDERED, Crowd, Place, Waiting, needs
 
 log = logging.getLogger(__name__)
 
@@ -90,6 +90,8 @@ class Queue:
         #: batches whose tasks are not to start; `unheld` tells that it has changed
         self.held = self._parking.held
         self._plan = Plan(self.room())
+        #: launches that the environment refused, or for which there was nothing to grant
+        self.refused_launches = 0
         self._filling = False
         self._closed = False
         self._soon: Handle | None = None
@@ -159,6 +161,7 @@ class Queue:
         if task is None or task.record.attempt != refusal.attempt or task.id not in self.starting:
             return
         task.refusals += 1
+        self.refused_launches += 1
         delay = growing(RETRY_FIRST, 2.0, RETRY_LAST, task.refusals)
         task.not_before = self._book.clock.monotonic() + delay
         task.pending_reason = f"it could not be started, and will be tried again: {refusal.reason}"
@@ -274,6 +277,10 @@ class Queue:
 
     def _after(self, seconds: float, act: Callable[[], None]) -> Handle:
         return (self._call_later or asyncio.get_running_loop().call_later)(seconds, act)
+
+    def survey(self) -> dict[Place, Crowd]:
+        """How many wait, and since when, by what they wait for. Costs what waits."""
+        return self._parking.survey()
 
     # -- in words
 

@@ -13,11 +13,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from task_runner.environment.base import Environment
 from task_runner.lib import failpoint
-from task_runner.model.state import State
+from task_runner.model.state import ACTIVE, State
 from task_runner.service.book import Book
 from task_runner.service.fsck import rebuild
 from task_runner.service.queue import Queue
@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 
 #: tasks examined between two chances for requests to be answered
 SLICE = 100
+#: where a task is whose runner has been found alive
+UNDER_WAY = ACTIVE - {State.UNKNOWN}
 
 
 async def load(
@@ -66,8 +68,20 @@ def _load(book: Book, queue: Queue, environment: Environment, remove: Callable[[
     return launched
 
 
-async def examine(launched: list[Task], book: Book, queue: Queue, watch: Watch) -> None:
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """What became of the tasks that were under way when an earlier daemon ended. Neither: what was about to be
+    launched and waits again, and what has been found dead and is being cleared."""
+
+    #: attempts whose runner goes on
+    adopted: int
+    #: attempts that ended while no daemon was there, and whose runner said how
+    ended: int
+
+
+async def examine(launched: list[Task], book: Book, queue: Queue, watch: Watch) -> Examined:
     """Find out what has become of these tasks."""
+    attempts = {task.id: task.record.attempt for task in launched}
     await asyncio.to_thread(failpoint.reach, "recover.loaded")  # who waits there is not to hold up requests
     for start in range(0, len(launched), SLICE):
         await watch.look([task.id for task in launched[start : start + SLICE]])
@@ -76,3 +90,9 @@ async def examine(launched: list[Task], book: Book, queue: Queue, watch: Watch) 
     if launched:
         log.info("%d tasks were under way, %d still are", len(launched), adopted, extra={"action": "recovered"})
     queue.fill()
+    same = [task for task in launched if task.record.attempt == attempts[task.id]]
+    return Examined(
+        # what this daemon has launched meanwhile has not been adopted
+        adopted=sum(1 for task in same if task.record.state in UNDER_WAY and task.launched_at is None),
+        ended=len(launched) - len(same) + sum(1 for task in same if task.record.state is State.EXITED),
+    )

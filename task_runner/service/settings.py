@@ -18,6 +18,7 @@ from task_runner.errors import Refused
 from task_runner.model.constraints import Limit
 from task_runner.model.terms import Word
 from task_runner.model.walls import EngineName, Registry
+from task_runner.service import traceoptions
 
 
 def default_state_dir() -> str:
@@ -113,6 +114,15 @@ class Settings(BaseSettings):
     idempotency_seconds: float = Field(86_400.0, gt=0, description="How long an idempotency key is remembered.")
     max_body_bytes: int = Field(4 * 1024 * 1024, ge=1024, description="The largest request body taken.")
     max_streams: int = Field(1000, ge=1, description="Output and event streams open at once.")
+    audit_log: bool = Field(
+        True,
+        description="Keep `audit.log` in the state directory: who changed what, and who was refused; "
+        "see [howto/tokens.md](howto/tokens.md).",
+    )
+    audit_max_bytes: int = Field(
+        16 * 1024 * 1024, ge=4096, description="At this size the audit log goes on in a new file."
+    )
+    audit_keep: int = Field(4, ge=0, le=1000, description="So many of the earlier files are kept.")
     host_files: list[Annotated[str, Limit(pattern=r"^/")]] = Field(
         default_factory=list,
         description="Directories below which tasks may have files of this machine read for them: `hostPath` of a file, "
@@ -231,6 +241,16 @@ class Settings(BaseSettings):
     i3d_host_id: int | None = Field(
         None, ge=1, description="The number of this machine as a host, for clients of the `i3d` dialect that ask by it."
     )
+    tracing: bool = Field(
+        False,
+        description="Traces of tasks are exported by OpenTelemetry, as the variables `OTEL_*` of the environment say; "
+        "see [howto/tracing.md](howto/tracing.md). Needs the extra `otel`.",
+    )
+    tracing_waiting: int = Field(
+        100_000,
+        ge=1,
+        description="So many ended attempts wait for a collector that takes no spans; then the oldest are dropped.",
+    )
     lock_patience_seconds: float = Field(
         10.0, ge=0, description="How long to wait at start for an earlier daemon to let go of the state directory."
     )
@@ -273,6 +293,8 @@ def load(**given: Any) -> Settings:
         raise Refused("settings: executor_auth = none needs an address of its own: set dialect_binds.executor")
     if settings.executor_sidecar and "executor" in settings.dialects and not settings.sidecars:
         raise Refused("settings: executor_sidecar lets tasks run inside another container: set sidecars = true, too")
+    if settings.tracing:
+        traceoptions.check(os.environ)
     return settings
 
 

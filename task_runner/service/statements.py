@@ -96,6 +96,18 @@ CREATE INDEX events_origin ON events (origin, at) WHERE origin IS NOT NULL;
 CREATE INDEX tasks_origin ON tasks (origin, seq);
 -- one that is being removed has lost its alias already
 CREATE UNIQUE INDEX tasks_alias ON tasks (alias) WHERE alias IS NOT NULL AND deleted = 0;
+CREATE TABLE tokens (
+    name TEXT PRIMARY KEY,
+    digest TEXT NOT NULL UNIQUE,     -- SHA-256 of the secret, which is not kept
+    scopes TEXT NOT NULL,            -- words with spaces between them
+    created_at TEXT NOT NULL,
+    created_by TEXT NOT NULL,        -- the name of a token
+    expires_at TEXT,
+    used_at TEXT                     -- the last time, as far as it was noted
+);
+CREATE TABLE spans (                 -- those that are still to be exported, all of one ending together
+    seq INTEGER PRIMARY KEY AUTOINCREMENT, data TEXT NOT NULL
+);
 """
 #: from each earlier version to the one after it
 UPGRADES = {

@@ -12,7 +12,8 @@ import logging
 import queue
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -84,6 +85,8 @@ class Store:
     set_aside: str | None = None
     #: there was none, or none that could be used
     made_new: bool = False
+    #: called with the seconds that a transaction took, in the store's own thread
+    on_commit: Callable[[float], None] = lambda _seconds: None
     _jobs: queue.SimpleQueue[_Job | None] = field(default_factory=queue.SimpleQueue)
     _thread: threading.Thread | None = None
     _readers: list[_Reader] = field(default_factory=list)
@@ -162,7 +165,10 @@ class Store:
                     break
             ended = job is None
             if jobs:
-                _settle(jobs, _commit_each(db, jobs))
+                began = time.perf_counter()
+                errors = _commit_each(db, jobs)
+                self.on_commit(time.perf_counter() - began)
+                _settle(jobs, errors)
         db.close()
 
     # -- reading

@@ -9,6 +9,7 @@ from task_runner.model.codec import from_json
 from task_runner.model.spec import Spec
 from task_runner.model.state import FINAL, WAITING, Outcome, State
 from task_runner.model.status import Receipt, Status
+from task_runner.model.trace import TraceContext
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,6 +60,8 @@ class Record:
     template: str | None = None
     #: the name of the token that it was submitted with, which says whom it may run as
     token: str = "admin"  # noqa: S105
+    #: the trace that the request stood in that submitted it
+    trace: TraceContext | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -19,7 +19,7 @@ from task_runner.model.codec import to_json
 from task_runner.model.spec import Spec
 from task_runner.model.state import State
 from task_runner.service import batch as batch_rows
-from task_runner.service import required, statements
+from task_runner.service import required, statements, traceoptions
 from task_runner.service.accept import Acceptance, Accepted, BatchOrder
 from task_runner.service.accounts import Accounts
 from task_runner.service.admission import Admission, Rule
@@ -40,7 +40,7 @@ from task_runner.service.leftovers import Leftovers
 from task_runner.service.listing import list_tasks
 from task_runner.service.notify import Notifier
 from task_runner.service.queue import Queue
-from task_runner.service.recovery import examine, load
+from task_runner.service.recovery import Examined, examine, load
 from task_runner.service.retention import Retention
 from task_runner.service.schedule import Limits
 from task_runner.service.secrets import Secrets
@@ -48,26 +48,36 @@ from task_runner.service.settings import Settings
 from task_runner.service.store import Query, Store
 from task_runner.service.task import Task
 from task_runner.service.templates import Templates
+from task_runner.service.tokens import ADMIN, Tokens
+from task_runner.service.tracing import Tracer
 from task_runner.service.watch import Watch
 
 log = logging.getLogger(__name__)
 
-#: the name of the one token there is
-ADMIN = "admin"
 _PREFIX = re.compile(r"[0-9a-f]{4,16}")
 
 
 class TaskService:
     """Everything that can be asked for. One per state directory."""
 
-    def __init__(self, settings: Settings, store: Store, environment: Environment, clock: Clock) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        environment: Environment,
+        clock: Clock,
+        tokens: Tokens | None = None,
+    ) -> None:
         self.settings = settings
         self.store = store
         self.environment = environment
         self.clock = clock
+        self.tokens = tokens or Tokens(None, clock)
         self.hub = Hub()
         #: every runner of an earlier daemon has been examined
         self.recovered = asyncio.Event()
+        #: and this came of it
+        self.examined = Examined(0, 0)
         self._background: list[asyncio.Task[None]] = []
         self._jobs: set[asyncio.Task[None]] = set()
         #: tasks that are being removed
@@ -84,6 +94,7 @@ class TaskService:
         self.batches.load()
         self.templates.load()
         self.drain.load()
+        self.tokens.load(self.book)
         launched = await load(self.book, self.queue, self.environment, self._begin_removal)
         self._background = [
             asyncio.create_task(self._recover(launched), name="recover"),
@@ -93,7 +104,10 @@ class TaskService:
             asyncio.create_task(self.disk.run(), name="disk"),
             asyncio.create_task(self.notifier.run(), name="notify"),
             asyncio.create_task(self.leftovers.run(), name="leftovers"),
+            asyncio.create_task(self.tokens.run(), name="tokens"),
         ]
+        if self.tracer is not None:
+            self._background.append(asyncio.create_task(self.tracer.run(), name="tracing"))
 
     def _compose(self, capacity: Capacity) -> None:
         settings = self.settings
@@ -107,6 +121,11 @@ class TaskService:
             connections=settings.notify_connections,
         )
         self.book.also = self.notifier.messages
+        self.tracer: Tracer | None = None
+        if settings.tracing and traceoptions.wanted(os.environ):
+            sampler = traceoptions.sampler(os.environ)
+            self.tracer = Tracer(self.book, sampler, most=settings.tracing_waiting)
+            self.book.ending = self.tracer.ops
         self.containers = Containers(settings)
         self.inside = Inside(settings, self.containers.why_no_engine)
         accounts = Accounts(settings)
@@ -121,7 +140,9 @@ class TaskService:
             Forwarding(settings.forward_allow, settings.forward_ca).check,
             lambda spec, _token: misfits_of(spec, capacity),
         ]
-        admission = Admission(self.secrets, accounts, rules, chosen(settings.pass_environment, os.environ))
+        inherited = chosen(settings.pass_environment, os.environ)
+        traceparents = self.tracer.parents if self.tracer is not None else None
+        admission = Admission(self.secrets, accounts, rules, inherited, traceparents)
         self._admission = admission
         self.queue = Queue(
             self.book,
@@ -163,12 +184,13 @@ class TaskService:
         for job in self._background:
             job.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
+        await self.tokens.note_uses()
         self.queue.close()
         await self.environment.close()
         await asyncio.to_thread(self.store.close)
 
     async def _recover(self, launched: list[Task]) -> None:
-        await examine(launched, self.book, self.queue, self.watch)
+        self.examined = await examine(launched, self.book, self.queue, self.watch)
         self.recovered.set()
 
     # -- accepting

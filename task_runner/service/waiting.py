@@ -11,7 +11,7 @@ from task_runner.lib.clock import Clock
 from task_runner.model.state import Outcome, State
 from task_runner.model.terms import Condition
 from task_runner.service.schedule import SLOT, Needs, Want, needs_of
-from task_runner.service.task import Task
+from task_runner.service.task import Record, Task
 
 #: what a task needs that asks for nothing
 _PLAIN: Needs = ((SLOT, 1),)
@@ -36,6 +36,15 @@ class Place(enum.Enum):
     BATCH = "batch"  #: its batch is paused
     UNFIT = "unfit"  #: it needs more than there is; the configuration has changed since it was accepted
     ROOM = "room"  #: what others have
+
+
+@dataclass(slots=True)
+class Crowd:
+    """Tasks that wait for the same."""
+
+    count: int
+    #: since when the one is due that has been for longest, or will be first
+    since: str
 
 
 @dataclass(slots=True, eq=False)
@@ -146,10 +155,13 @@ def start_by(task: Task, clock: Clock) -> float | None:
     """
     if '"startWithinSeconds"' not in task.spec_json or task.spec.start_within_seconds is None:
         return None
-    record = task.record
-    due = max(filter(None, (record.created_at, record.execute_at, record.retry_at, record.renewed_at)))
-    rest = min(seconds_of(due) - clock.time(), _longest_wait(task))
+    rest = min(seconds_of(due_at(task.record)) - clock.time(), _longest_wait(task))
     return clock.monotonic() + max(0.0, rest + task.spec.start_within_seconds)
+
+
+def due_at(record: Record) -> str:
+    """Since when an attempt is due, or from when on it will be."""
+    return max(filter(None, (record.created_at, record.execute_at, record.retry_at, record.renewed_at)))
 
 
 def _longest_wait(task: Task) -> float:

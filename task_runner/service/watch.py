@@ -135,7 +135,7 @@ class Watch:
         at = stamp(self._book.clock.time() + wait)
         state = step(task.record.state, Event.AGAIN) if task.record.state is not State.UNKNOWN else State.PENDING
         log.info("task %s: attempt %d ended %s; another follows", task.id, record.attempt, record.outcome.value)
-        return Change(task, next_attempt(record, state=state, retry_at=at, series=True))
+        return Change(task, next_attempt(record, state=state, retry_at=at, series=True), ended=record)
 
     def _make_durable(self, task: Task) -> None:
         self._environment.make_durable(task.id, task.record.attempt)

@@ -7,9 +7,10 @@ from collections.abc import Awaitable, Callable
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
+from task_runner.api.access import Door, route
 from task_runner.api.dialects.drove.envelope import failure, invalid, success
+from task_runner.model.scopes import Scope
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -54,24 +55,24 @@ async def refuse(_request: Request) -> Response:
     return invalid(_WHY)
 
 
-def _of(kind: str, absent: Handler, absent_instance: Handler) -> list[Route]:
+def _of(kind: str, absent: Handler, absent_instance: Handler) -> list[Door]:
     base = f"/apis/v1/{kind}"
     return [
-        Route(base, none_by_id),
-        Route(f"{base}/operations", refuse, methods=["POST"]),
-        Route(f"{base}/operations/{{id}}/cancel", refuse, methods=["POST"]),
-        Route(f"{base}/validate/spec", refuse, methods=["POST"]),
-        Route(f"{base}/{{id}}", absent),
-        Route(f"{base}/{{id}}/spec", absent),
-        Route(f"{base}/{{id}}/instances", no_list),
-        Route(f"{base}/{{id}}/instances/old", no_list),
-        Route(f"{base}/{{id}}/instances/{{instance_id}}", absent_instance),
+        route(base, none_by_id, scope=Scope.READ),
+        route(f"{base}/operations", refuse, scope=Scope.SUBMIT, methods=["POST"]),
+        route(f"{base}/operations/{{id}}/cancel", refuse, scope=Scope.SUBMIT, methods=["POST"]),
+        route(f"{base}/validate/spec", refuse, scope=Scope.SUBMIT, methods=["POST"]),
+        route(f"{base}/{{id}}", absent, scope=Scope.READ),
+        route(f"{base}/{{id}}/spec", absent, scope=Scope.READ),
+        route(f"{base}/{{id}}/instances", no_list, scope=Scope.READ),
+        route(f"{base}/{{id}}/instances/old", no_list, scope=Scope.READ),
+        route(f"{base}/{{id}}/instances/{{instance_id}}", absent_instance, scope=Scope.READ),
     ]
 
 
 routes = [
     *_of("applications", no_application, no_instance),
     *_of("localservices", no_service, no_service_instance),
-    Route("/apis/v1/endpoints", no_list),
-    Route("/apis/v1/endpoints/app/{name}", no_list),
+    route("/apis/v1/endpoints", no_list, scope=Scope.READ),
+    route("/apis/v1/endpoints/app/{name}", no_list, scope=Scope.READ),
 ]

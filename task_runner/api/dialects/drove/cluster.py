@@ -9,13 +9,14 @@ from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
+from task_runner.api.access import HOLDER, route
 from task_runner.api.app import service_of
 from task_runner.api.dialects.drove.envelope import success
 from task_runner.api.dialects.drove.executors import Node, node_of
 from task_runner.api.dialects.drove.node import millis, now_millis
 from task_runner.api.dialects.drove.record import KEY
+from task_runner.model.scopes import Scope
 
 MAINTENANCE, NORMAL = "MAINTENANCE", "NORMAL"
 
@@ -67,8 +68,8 @@ async def ping(_request: Request) -> Response:
 
 
 routes = [
-    Route("/apis/v1/ping", ping),
-    Route("/apis/v1/cluster", get_cluster),
-    Route("/apis/v1/cluster/maintenance/set", set_maintenance, methods=["POST"]),
-    Route("/apis/v1/cluster/maintenance/unset", unset_maintenance, methods=["POST"]),
+    route("/apis/v1/ping", ping, scope=HOLDER),
+    route("/apis/v1/cluster", get_cluster, scope=Scope.READ),
+    route("/apis/v1/cluster/maintenance/set", set_maintenance, scope=Scope.ADMIN, methods=["POST"]),
+    route("/apis/v1/cluster/maintenance/unset", unset_maintenance, scope=Scope.ADMIN, methods=["POST"]),
 ]

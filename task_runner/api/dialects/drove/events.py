@@ -13,8 +13,8 @@ from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
+from task_runner.api.access import route
 from task_runner.api.app import service_of
 from task_runner.api.dialects.drove import taskinfo
 from task_runner.api.dialects.drove.envelope import success
@@ -25,6 +25,7 @@ from task_runner.api.dialects.drove.taskinfo import Place
 from task_runner.api.dialects.drove.tasks import place_of
 from task_runner.api.params import integer
 from task_runner.lib.clock import stamp
+from task_runner.model.scopes import Scope
 from task_runner.service.statements import StoredChange
 from task_runner.service.task import Task
 from task_runner.service.tasks import TaskService
@@ -126,7 +127,7 @@ async def count_events(request: Request) -> Response:
 
 
 routes = [
-    Route("/apis/v1/cluster/events", list_events),
-    Route("/apis/v1/cluster/events/latest", latest_events),
-    Route("/apis/v1/cluster/events/summary", count_events),
+    route("/apis/v1/cluster/events", list_events, scope=Scope.READ),
+    route("/apis/v1/cluster/events/latest", latest_events, scope=Scope.READ),
+    route("/apis/v1/cluster/events/summary", count_events, scope=Scope.READ),
 ]

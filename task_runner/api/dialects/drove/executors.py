@@ -12,14 +12,15 @@ from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
+from task_runner.api.access import route
 from task_runner.api.app import service_of
 from task_runner.api.dialects.drove.envelope import failure, invalid, success
 from task_runner.api.dialects.drove.node import executor_id, hostname, now_millis
 from task_runner.api.dialects.drove.record import KEY
 from task_runner.api.dialects.drove.taskinfo import view
 from task_runner.api.dialects.drove.tasks import place_of
+from task_runner.model.scopes import Scope
 from task_runner.service.schedule import CPU, CPUS, MEMORY, Room
 from task_runner.service.tasks import TaskService
 
@@ -195,10 +196,10 @@ async def _switch(request: Request, *, drained: bool) -> Response:
 
 
 routes = [
-    Route("/apis/v1/cluster/executors", list_executors),
-    Route("/apis/v1/cluster/executors/blacklist", blacklist, methods=["POST"]),
-    Route("/apis/v1/cluster/executors/unblacklist", unblacklist, methods=["POST"]),
-    Route("/apis/v1/cluster/executors/{executor_id}", get_executor),
-    Route("/apis/v1/cluster/executors/{executor_id}/blacklist", blacklist, methods=["POST"]),
-    Route("/apis/v1/cluster/executors/{executor_id}/unblacklist", unblacklist, methods=["POST"]),
+    route("/apis/v1/cluster/executors", list_executors, scope=Scope.READ),
+    route("/apis/v1/cluster/executors/blacklist", blacklist, scope=Scope.ADMIN, methods=["POST"]),
+    route("/apis/v1/cluster/executors/unblacklist", unblacklist, scope=Scope.ADMIN, methods=["POST"]),
+    route("/apis/v1/cluster/executors/{executor_id}", get_executor, scope=Scope.READ),
+    route("/apis/v1/cluster/executors/{executor_id}/blacklist", blacklist, scope=Scope.ADMIN, methods=["POST"]),
+    route("/apis/v1/cluster/executors/{executor_id}/unblacklist", unblacklist, scope=Scope.ADMIN, methods=["POST"]),
 ]

@@ -12,14 +12,15 @@ from dataclasses import dataclass
 from pydantic_core import to_json
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
-from starlette.routing import Route
 
 from task_runner.api import follow, output
+from task_runner.api.access import route
 from task_runner.api.app import service_of
 from task_runner.api.dialects.drove.tasks import find
 from task_runner.api.follow import Follower, Piece, Source
 from task_runner.api.streams import Streams
 from task_runner.errors import NotFound
+from task_runner.model.scopes import Scope
 from task_runner.model.status import Gap
 from task_runner.service.task import Task
 
@@ -183,7 +184,7 @@ def _error(request: Request, error: _Unreadable) -> Response:
 _TASK = "/apis/v1/logfiles/tasks/{app}/{task}"
 
 routes = [
-    Route(f"{_TASK}/list", list_files),
-    Route(f"{_TASK}/read/{{file:path}}", read),
-    Route(f"{_TASK}/download/{{file:path}}", download),
+    route(f"{_TASK}/list", list_files, scope=Scope.LOGS),
+    route(f"{_TASK}/read/{{file:path}}", read, scope=Scope.LOGS),
+    route(f"{_TASK}/download/{{file:path}}", download, scope=Scope.LOGS),
 ]

@@ -13,9 +13,9 @@ from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
-from task_runner.api.app import service_of, token_of
+from task_runner.api.access import either, require, route
+from task_runner.api.app import concerns, service_of, token_of
 from task_runner.api.body import raw_body
 from task_runner.api.dialects.drove import placement, spec
 from task_runner.api.dialects.drove.envelope import failure, invalid, success
@@ -26,6 +26,7 @@ from task_runner.api.dialects.drove.record import DroveRecord, alias_of, names_o
 from task_runner.api.dialects.drove.spec import Site, TaskSpec
 from task_runner.api.dialects.drove.units import Duration
 from task_runner.errors import Conflict, FieldError, InvalidRequest
+from task_runner.model.scopes import Scope
 from task_runner.model.spec import Spec
 from task_runner.service.inherited import chosen
 from task_runner.service.tasks import TaskService
@@ -41,8 +42,10 @@ async def operate(request: Request) -> Response:
         return _refusal(faults)
     match reader.word("type", ("CREATE", "KILL")):
         case "CREATE":
+            require(request, Scope.SUBMIT)
             return await _create(request, reader)
         case "KILL":
+            require(request, Scope.CONTROL)
             return await _kill(request, reader)
     if not faults.shapes:
         faults.shapes.append("type - one of CREATE, KILL is expected")
@@ -72,23 +75,24 @@ async def _create(request: Request, reader: Reader) -> Response:
         return _refusal(reader.faults)
     # of two that come at once and count each other, one is to see the other
     async with _turn(request) if planned[0].policy.counts else nullcontext():
-        return await _submit(service, given, *planned, token)
+        return await _submit(request, given, *planned)
 
 
-async def _submit(service: TaskService, reader: Reader, wanted: TaskSpec, planned: Spec, token: str) -> Response:
-    record = wanted.record
+async def _submit(request: Request, reader: Reader, wanted: TaskSpec, planned: Spec) -> Response:
+    service, record = service_of(request), wanted.record
     if service.aliases.find(record.alias) is not None:
         return invalid(_exists(record))
     _place(service, reader, wanted)
     if reader.faults:
         return _refusal(reader.faults)
     try:
-        await service.submit(planned, origin="drove", token=token)
+        accepted = await service.submit(planned, origin="drove", token=token_of(request))
     except Conflict:
         return invalid(_exists(record))
     except InvalidRequest as error:
         _note(service, reader, error.fields, record)
         return _refusal(reader.faults)
+    concerns(request, tasks=[accepted.task.id])
     return success({"taskId": record.drove_id})
 
 
@@ -103,6 +107,7 @@ async def _kill(request: Request, reader: Reader) -> Response:
     task = service.aliases.find(alias_of(app, task_id))
     if task is None or task.final or task.deleted:
         return invalid(f"Either task does not exist or has already finished for {app}/{task_id}")
+    concerns(request, tasks=[task.id])
     await service.control.stop(task.id, signal="SIGKILL", grace=0.0, wait=0.0)
     return success({"taskId": task_id})
 
@@ -199,6 +204,6 @@ def _exists(record: DroveRecord) -> str:
 
 
 routes = [
-    Route("/apis/v1/tasks/operations", operate, methods=["POST"]),
-    Route("/apis/v1/tasks/validate/spec", validate, methods=["POST"]),
+    route("/apis/v1/tasks/operations", operate, scope=either(Scope.SUBMIT, Scope.CONTROL), methods=["POST"]),
+    route("/apis/v1/tasks/validate/spec", validate, scope=Scope.SUBMIT, methods=["POST"], changes=False),
 ]

@@ -8,9 +8,9 @@ from urllib.parse import parse_qs
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
-from task_runner.api.app import service_of
+from task_runner.api.access import route
+from task_runner.api.app import concerns, service_of
 from task_runner.api.body import raw_body
 from task_runner.api.dialects.drove.envelope import failure, invalid, success
 from task_runner.api.dialects.drove.node import executor_id, hostname
@@ -18,6 +18,7 @@ from task_runner.api.dialects.drove.record import KEY, alias_of
 from task_runner.api.dialects.drove.states import LISTED, state_of
 from task_runner.api.dialects.drove.taskinfo import Place, names, view
 from task_runner.errors import Conflict, NotFound
+from task_runner.model.scopes import Scope
 from task_runner.service.task import Task
 from task_runner.service.tasks import TaskService
 
@@ -63,6 +64,7 @@ async def delete_task(request: Request) -> Response:
     if task is not None:
         try:
             await service_of(request).delete(task.id)
+            concerns(request, tasks=[task.id])
             return success({"deleted": True})
         except (Conflict, NotFound) as error:  # others wait for it; it is just being removed
             why = f": {error}"
@@ -90,8 +92,8 @@ def _asked(request: Request) -> str:
 _ONE = "/apis/v1/tasks/{app}/instances/{task}"
 
 routes = [
-    Route("/apis/v1/tasks", list_tasks),
-    Route("/apis/v1/tasks/search", search, methods=["POST"]),
-    Route(_ONE, get_task),
-    Route(_ONE, delete_task, methods=["DELETE"]),
+    route("/apis/v1/tasks", list_tasks, scope=Scope.READ),
+    route("/apis/v1/tasks/search", search, scope=Scope.READ, methods=["POST"], changes=False),
+    route(_ONE, get_task, scope=Scope.READ),
+    route(_ONE, delete_task, scope=Scope.CONTROL, methods=["DELETE"]),
 ]

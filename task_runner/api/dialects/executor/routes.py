@@ -11,7 +11,8 @@ from urllib.parse import unquote
 from starlette.requests import Request
 from starlette.responses import Response
 
-from task_runner.api.app import service_of, token_of
+from task_runner.api.access import OPEN, both
+from task_runner.api.app import concerns, service_of, token_of
 from task_runner.api.body import raw_body
 from task_runner.api.dialects.executor import mux, tasks
 from task_runner.api.dialects.executor.gojson import encode
@@ -21,6 +22,7 @@ from task_runner.api.dialects.executor.view import task_json, words_of
 from task_runner.api.dialects.executor.wire import Asked, read_task, read_tasks
 from task_runner.api.surface import Refusal, Surface
 from task_runner.errors import InvalidRequest, TaskRunnerError
+from task_runner.model.scopes import Scope
 from task_runner.model.state import State
 from task_runner.service.settings import Settings
 from task_runner.service.task import Task
@@ -94,6 +96,7 @@ class Handlers:
                 task = await tasks.create(service, asked, token_of(request))
         except TaskRunnerError as error:
             return _failure("failed to create task", error)
+        concerns(request, tasks=[task.id])
         await _started(service, asked, task)
         return _json(_shown(service, task), 201)
 
@@ -115,6 +118,7 @@ class Handlers:
         try:
             async with self._changing:
                 if (task := tasks.find(service, name)) is not None:
+                    concerns(request, tasks=[task.id])
                     await tasks.delete(service, task)
         except TaskRunnerError as error:
             return _failure("failed to delete task", error)
@@ -129,6 +133,7 @@ class Handlers:
             return _failure("invalid request body", error, 400)
         async with self._changing:
             result = await synchronize(service, desired, token_of(request))
+        concerns(request, tasks=[each.id for each in (*result.deleted, *(task for _asked, task in result.created))])
         await asyncio.gather(*(_started(service, *each) for each in result.created))
         if result.failures:
             return _failure("failed to sync tasks", "\n".join(result.failures))
@@ -152,13 +157,15 @@ def surface(_settings: Settings) -> Surface:
         name="executor",
         prefixes=("/tasks", "/setTasks", "/getTasks"),
         routes=[
-            *mux.at("/health", {"GET": health}),
-            *mux.at("/tasks", {"POST": handlers.create_task}),
-            *mux.at("/tasks/{id:path}", {"GET": handlers.get_task, "DELETE": handlers.delete_task}),
-            *mux.at("/setTasks", {"POST": handlers.set_tasks}),
-            *mux.at("/getTasks", {"GET": handlers.get_tasks}),
+            *mux.at("/health", {"GET": (health, OPEN)}),
+            *mux.at("/tasks", {"POST": (handlers.create_task, Scope.SUBMIT)}),
+            *mux.at(
+                "/tasks/{id:path}",
+                {"GET": (handlers.get_task, Scope.READ), "DELETE": (handlers.delete_task, Scope.CONTROL)},
+            ),
+            *mux.at("/setTasks", {"POST": (handlers.set_tasks, both(Scope.SUBMIT, Scope.CONTROL))}),
+            *mux.at("/getTasks", {"GET": (handlers.get_tasks, Scope.READ)}),
             *mux.elsewhere(),
         ],
         answer=answer,
-        open_paths=frozenset({"/health"}),
     )

@@ -30,6 +30,7 @@ class Result:
     """What was done, and what could not be."""
 
     created: list[tuple[Asked, Task]] = field(default_factory=list)
+    deleted: list[Task] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
 
 
@@ -54,6 +55,8 @@ async def synchronize(service: TaskService, desired: Sequence[Asked], token: str
             result.failures.append(f"failed to delete task {name_of(task)}: {outcome}")
         elif outcome is not None:
             raise outcome
+        else:
+            result.deleted.append(task)
     for asked in steps.create:
         try:
             result.created.append((asked, await tasks.create(service, asked, token)))

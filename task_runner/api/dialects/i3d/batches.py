@@ -12,6 +12,7 @@ from task_runner.api.dialects.i3d.envelope import array, number_in, route
 from task_runner.api.dialects.i3d.shown import ORIGIN
 from task_runner.api.dialects.i3d.templates import form_of
 from task_runner.api.dialects.i3d.view import batch_json
+from task_runner.model.scopes import Scope
 from task_runner.service.batch import Batch
 from task_runner.service.tasks import TaskService
 
@@ -41,6 +42,6 @@ async def shown(service: TaskService, found: Sequence[Batch]) -> Response:
 
 
 routes = [
-    route("/applicationInstance/taskBatch", list_batches),
-    route("/applicationInstance/taskBatch/{batch_id}", get_batch),
+    route("/applicationInstance/taskBatch", list_batches, scope=Scope.READ),
+    route("/applicationInstance/taskBatch/{batch_id}", get_batch, scope=Scope.READ),
 ]

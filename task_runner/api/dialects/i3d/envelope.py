@@ -9,10 +9,12 @@ from pydantic_core import to_json
 from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
+from task_runner.api import access
+from task_runner.api.access import Door
 from task_runner.api.surface import Refusal, bearer
 from task_runner.errors import InvalidRequest, NotFound, TaskRunnerError
+from task_runner.model.scopes import Scope
 
 NOT_FOUND, BAD_ID, FORBIDDEN, NO_TOKEN, INTERNAL, BAD_PARAMETER = 10001, 10002, 10003, 10004, 10007, 10008
 FORM_ERRORS, TASK_ERROR = 11001, 23000
@@ -61,7 +63,7 @@ def array(*items: Mapping[str, Any]) -> Response:
     return Response(to_json(items), media_type="application/json")
 
 
-def route(path: str, handler: Handler, method: str = "GET") -> Route:
+def route(path: str, handler: Handler, method: str = "GET", *, scope: Scope) -> Door:
     """A route below /v3, whose errors have the codes that a status alone does not tell."""
 
     async def told(request: Request) -> Response:
@@ -75,7 +77,7 @@ def route(path: str, handler: Handler, method: str = "GET") -> Route:
         except Impossible as fault:
             return error(422, TASK_ERROR, str(fault))
 
-    return Route(f"/v3{path}", told, methods=[method])
+    return access.route(f"/v3{path}", told, scope=scope, methods=[method])
 
 
 def number_in(request: Request, name: str) -> int:

@@ -7,9 +7,8 @@ from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
-from task_runner.api.app import service_of, token_of
+from task_runner.api.app import concerns, service_of, token_of
 from task_runner.api.body import body_object, idempotency_key
 from task_runner.api.dialects.i3d import shown
 from task_runner.api.dialects.i3d.envelope import BadId, Handler, Impossible, number_in, route
@@ -18,6 +17,7 @@ from task_runner.api.dialects.i3d.params import for_instance, renamed, typed
 from task_runner.api.dialects.i3d.shown import ORIGIN
 from task_runner.api.dialects.i3d.templates import form_of
 from task_runner.errors import FieldError, InvalidRequest, NotFound
+from task_runner.model.scopes import Scope
 from task_runner.model.template import Template
 from task_runner.service.tasks import TaskService
 from task_runner.service.validate import parse_spec
@@ -86,6 +86,7 @@ async def _run(request: Request, name: str, values: Mapping[str, Any], prefix: s
         )
     except InvalidRequest as error:
         raise renamed(error, prefix) from None
+    concerns(request, tasks=[made.task.id])
     return await shown.tasks(service, [made.task])
 
 
@@ -100,10 +101,13 @@ def _template(service: TaskService, name: str) -> Template:
     return known.template
 
 
-routes: list[Route] = [
-    route("/applicationInstance/{instance}/task", list_tasks),
-    route("/host/{host}/task", list_host_tasks),
-    *(route(f"/applicationInstance/{{instance}}/{name}", _operation(name), "POST") for name in OPERATIONS),
-    route("/customCommand/applicationInstance/{instance}", command, "POST"),
-    route("/customCommand/host/{host}", command_host, "POST"),
+routes = [
+    route("/applicationInstance/{instance}/task", list_tasks, scope=Scope.READ),
+    route("/host/{host}/task", list_host_tasks, scope=Scope.READ),
+    *(
+        route(f"/applicationInstance/{{instance}}/{name}", _operation(name), "POST", scope=Scope.SUBMIT_TEMPLATE)
+        for name in OPERATIONS
+    ),
+    route("/customCommand/applicationInstance/{instance}", command, "POST", scope=Scope.SUBMIT_TEMPLATE),
+    route("/customCommand/host/{host}", command_host, "POST", scope=Scope.SUBMIT_TEMPLATE),
 ]

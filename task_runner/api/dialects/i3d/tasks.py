@@ -8,7 +8,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from task_runner.api.app import service_of, token_of
+from task_runner.api.app import concerns, service_of, token_of
 from task_runner.api.body import body_object, idempotency_key
 from task_runner.api.dialects.i3d import batches, shown
 from task_runner.api.dialects.i3d.envelope import number_in, route
@@ -18,6 +18,7 @@ from task_runner.api.dialects.i3d.shown import ORIGIN
 from task_runner.api.dialects.i3d.templates import chosen, form_of
 from task_runner.api.dialects.i3d.view import KEY
 from task_runner.errors import Conflict, InvalidRequest
+from task_runner.model.scopes import Scope
 from task_runner.model.state import State
 from task_runner.service.accept import BatchOrder
 from task_runner.service.batchform import parse_batch
@@ -44,6 +45,7 @@ async def create(request: Request) -> Response:
         made, _ = await service.submit_batch(batch_order, origin=ORIGIN, key=key, token=token_of(request))
     except InvalidRequest as error:
         raise renamed(error, "taskActionParam.") from None
+    concerns(request, batch=made)
     return await batches.shown(service, [service.batches.get(made)])
 
 
@@ -82,6 +84,7 @@ async def pause_or_resume(request: Request) -> Response:
     """PUT …/task/{taskId}: pause it; or let it go on, where it is paused. Answers when it is so."""
     service = service_of(request)
     control, task = service.control, _task(service, request)
+    concerns(request, tasks=[task.id])
     if task.record.state in _SOON:
         await control.settle(task, _GOING, PATIENCE)
     try:
@@ -98,6 +101,7 @@ async def cancel(request: Request) -> Response:
     """DELETE …/task/{taskId}: cancel it. Answers when it has ended, or after a moment with how it is by then."""
     service = service_of(request)
     task = _task(service, request)
+    concerns(request, tasks=[task.id])
     if task.final:
         assert task.record.outcome is not None
         raise Conflict(f"Task cannot be cancelled: it is over ({task.record.outcome.value})")
@@ -109,9 +113,9 @@ def _task(service: TaskService, request: Request) -> Task:
 
 
 routes = [
-    route("/applicationInstance/task", list_tasks),
-    route("/applicationInstance/task", create, "POST"),
-    route("/applicationInstance/task/{task_id}", get_task),
-    route("/applicationInstance/task/{task_id}", pause_or_resume, "PUT"),
-    route("/applicationInstance/task/{task_id}", cancel, "DELETE"),
+    route("/applicationInstance/task", list_tasks, scope=Scope.READ),
+    route("/applicationInstance/task", create, "POST", scope=Scope.SUBMIT_TEMPLATE),
+    route("/applicationInstance/task/{task_id}", get_task, scope=Scope.READ),
+    route("/applicationInstance/task/{task_id}", pause_or_resume, "PUT", scope=Scope.CONTROL),
+    route("/applicationInstance/task/{task_id}", cancel, "DELETE", scope=Scope.CONTROL),
 ]

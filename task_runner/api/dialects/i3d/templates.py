@@ -15,6 +15,7 @@ from task_runner.api.dialects.i3d.form import OPENAPI, PROSE, Form
 from task_runner.api.dialects.i3d.params import INSTANCE
 from task_runner.errors import InvalidRequest
 from task_runner.model import placeholder
+from task_runner.model.scopes import Scope
 from task_runner.model.shortform import expand
 from task_runner.model.template import Template
 from task_runner.service.settings import Settings
@@ -85,4 +86,4 @@ async def list_templates(request: Request) -> Response:
     return array(*(template_json(each.name, each.template, form) for each in known if each.template is not None))
 
 
-routes = [route("/applicationInstance/task/template", list_templates)]
+routes = [route("/applicationInstance/task/template", list_templates, scope=Scope.READ)]

@@ -1,0 +1,83 @@
+"""Calls as httpx sends them, and what goes wrong with that: for both drivers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+
+from task_runner import __version__
+from task_runner.client.calls import Call
+from task_runner.client.discovery import split
+from task_runner.client.errors import ConnectionBroken, ConnectionFailed, Silent
+from task_runner.client.link import Link
+from task_runner.client.steps import Answer
+from task_runner.errors import InvalidRequest
+
+#: seconds to establish a connection
+CONNECT = 10.0
+#: a client that follows a thousand tasks has a thousand connections; idle ones are kept for a moment only
+_LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=20)
+
+
+def socket(link: Link) -> dict[str, Any]:
+    """The options of a transport, where it takes one of its own: to a Unix socket."""
+    parts = split(link.url)
+    return {"uds": parts.path, "limits": _LIMITS} if parts.scheme == "unix" else {}
+
+
+def options(link: Link) -> dict[str, Any]:
+    """The options of an httpx client of a daemon, beside its transport."""
+    headers = {"User-Agent": f"task-runner/{__version__}", "Accept-Encoding": "identity"}
+    if link.token is not None:
+        if not link.token.isascii() or not link.token.isprintable():
+            raise InvalidRequest.at("token", "a token is made of printable ASCII characters")
+        headers["Authorization"] = f"Bearer {link.token}"
+    scheme = split(link.url).scheme
+    return {
+        "base_url": "http://localhost" if scheme == "unix" else link.url,
+        "headers": headers,
+        # to verify means to read some hundred certificates first, for nothing where there is no TLS
+        "verify": scheme == "https",
+        "limits": _LIMITS,
+        "trust_env": not link.local,  # no proxy stands between a machine and itself
+    }
+
+
+def request(http: httpx.Client | httpx.AsyncClient, link: Link, call: Call) -> httpx.Request:
+    """The request that a call is. Raises InvalidRequest where it cannot be one."""
+    seconds = link.timeout + call.wait if call.silence is None else call.silence
+    try:
+        return http.build_request(
+            call.method,
+            call.path,
+            params=tuple(call.query) or None,
+            json=call.body,
+            content=call.content,
+            headers=call.headers,
+            timeout=httpx.Timeout(seconds, connect=CONNECT),
+        )
+    except (ValueError, TypeError, httpx.InvalidURL) as error:  # not Unicode, not a finite number, no JSON
+        raise InvalidRequest(f"this cannot be sent: {error}") from None
+
+
+def answer(response: httpx.Response, body: bytes = b"") -> Answer:
+    return Answer(response.status_code, response.headers, body)
+
+
+@contextmanager
+def faults(link: Link) -> Iterator[None]:
+    """What httpx raises, in our words."""
+    try:
+        yield
+    except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+        raise ConnectionFailed(
+            f"cannot connect to {link.url}: {error}. Is the daemon running? "
+            "Start it with `task-runner serve`, or say where it is with TASK_RUNNER_URL"
+        ) from None
+    except httpx.TimeoutException:
+        raise Silent(f"{link.url} does not answer in time; `task-runner doctor` may know why") from None
+    except httpx.RequestError as error:
+        raise ConnectionBroken(f"the connection to {link.url} broke: {error}") from None
