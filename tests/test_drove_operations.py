@@ -317,6 +317,25 @@ def test_tasks_of_one_application_are_counted_where_the_policy_says_so(waiting: 
     assert waiting.create(asked("true", **limited)).status_code == 200
 
 
+def test_a_task_that_was_deleted_counts_until_it_has_ended(drove: Drove):
+    alone = {
+        "sourceAppName": "ALONE",
+        "placementPolicy": {"type": "ONE_PER_HOST"},
+        "volumes": [{"pathOnHost": str(drove.place / "open"), "pathInContainer": "/data", "mode": "READ_ONLY"}],
+    }
+    script = "trap 'while [ ! -e /data/end ]; do sleep 0.05; done; exit' TERM; echo up; sleep 1000 & wait"
+    spec = asked("sh", "-c", script, **alone)
+    assert drove.create(spec).status_code == 200
+    task_id = drove.id_of(spec)
+    drove.daemon.wait_output(task_id, b"up")
+    path = f"/apis/v1/tasks/ALONE/instances/{spec['taskId']}"
+    assert drove.call("DELETE", path).json()["data"] == {"deleted": True}
+    (told,) = drove.refused(**alone)
+    assert "1 are not over" in told
+    (drove.place / "open/end").touch()
+    wait_for(lambda: drove.create(asked("true", **alone)).status_code == 200, "it has ended")
+
+
 def test_a_node_with_tags_takes_only_who_asks_for_one(make_daemon: Callable[..., Daemon], podman_server: PodmanServer):
     daemon = make_daemon(
         dialects=["drove"], engines=podman_server.sockets, container_networks=["none"], drove_tags=["gpu"], drove_args=False

@@ -406,7 +406,7 @@ def test_an_instance_that_nothing_was_done_to_has_no_tasks(i3d: I3d):
 # -- refusals
 
 NO_CHOICE = "this daemon knows no fleets, regions and labels: name the instances in applicationInstanceIds"
-NO_ID = "is no valid ID: a whole number from 1 is expected"
+NO_ID = "is no valid ID: a whole number from 1 to 2^63-1 is expected"
 NO_HOST = (
     "a command for a host is one for all of its instances, and this daemon does not know which there are: "
     "send it to each of them, POST /v3/customCommand/applicationInstance/{applicationInstanceId}"
