@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 import httpx
 import pytest
-from conftest import Daemon, wait_for
+from conftest import PATIENCE, Daemon, wait_for
 from dialectclient import DialectClient
 from executorclient import BEARER, TIME, begun, decoded, id_of, in_state, shell, timeless
 from starlette.applications import Starlette
@@ -182,7 +182,7 @@ def test_another_path_is_refused_in_plain_text(client: DialectClient, path: str)
 
 
 def test_without_the_token_nothing_is_told(shared: Daemon):
-    response = httpx.get(f"{shared.url}/getTasks", verify=False)
+    response = httpx.get(f"{shared.url}/getTasks", verify=False, timeout=PATIENCE)
     assert (response.status_code, response.json()["code"]) == (401, "Unauthorized")
     assert "<state>" in response.json()["message"]
     assert b"\\u003cstate\\u003e" in response.content

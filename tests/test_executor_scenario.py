@@ -40,7 +40,8 @@ def test_the_controllers_way(make_daemon: Callable[..., Daemon], tmp_path: Path,
     # the next sandbox takes its place
     second = shell("sandbox-1", "trap 'exit 3' TERM; while :; do sleep 0.1; done")
     assert client.set(second)["name"] == "sandbox-1"
-    assert client.get() == decoded(begun(watcher.http, "sandbox-1"))
+    running = decoded(begun(watcher.http, "sandbox-1"))
+    assert client.get() == running
     assert client.http.get("/tasks/sandbox-0").status_code == 404
 
     # and is released when nothing is left

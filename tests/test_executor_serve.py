@@ -263,7 +263,8 @@ def test_v1_is_on_a_socket_beside_and_wants_its_token(served: Served, client: Cl
 
 
 def test_what_has_no_effect_is_said_at_start(served: Served):
-    assert served.log.count("task-runner: --reconcile-interval has no effect") == 1
+    starts = served.log.count("Starting gunicorn")  # other tests may have started it again
+    assert served.log.count("task-runner: --reconcile-interval has no effect") == starts >= 1
     assert "wants the daemon's token" not in served.log
 
 

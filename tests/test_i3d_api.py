@@ -582,7 +582,7 @@ def test_what_came_in_elsewhere_is_not_shown_here(i3d: I3d):
     made = i3d.daemon.post("/v1/batches", {"task": {"command": ["true"]}, "entities": ["81"]}).json()
     i3d.daemon.wait(made["tasks"][0])
     assert i3d.get(f"{INSTANCE}/81/task").json() == []
-    newest = i3d.get(TASK).json()[0]["id"]
+    newest = i3d.only(i3d.create("fail", 82))
     assert i3d.get(f"{TASK}/{newest + 1}").status_code == 404
     listed = json.dumps(i3d.get(BATCH).json())
     assert '"entityId": 81' not in json.dumps(i3d.get(TASK).json())

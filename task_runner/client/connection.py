@@ -137,7 +137,9 @@ class Connection:
         import httpx
 
         parts = split(self.url)
-        transport = httpx.HTTPTransport(uds=parts.path) if parts.scheme == "unix" else None
+        # the server closes what is idle for 5 s, and a request that was just on its way there would be lost
+        limits = httpx.Limits(max_connections=100, max_keepalive_connections=20, keepalive_expiry=2.0)
+        transport = httpx.HTTPTransport(uds=parts.path, limits=limits) if parts.scheme == "unix" else None
         headers = {"User-Agent": f"task-runner/{__version__}", "Accept-Encoding": "identity"}
         if self._token is not None:
             if not self._token.isascii() or not self._token.isprintable():
@@ -149,6 +151,7 @@ class Connection:
             base_url="http://localhost" if transport else self.url,
             transport=transport,
             headers=headers,
+            limits=limits,
             verify=verify,
             trust_env=not self.local,  # no proxy stands between a machine and itself
         )
