@@ -38,12 +38,12 @@ os.umask(USUAL_UMASK)
 
 def wait_for(condition: Callable[[], Any], what: str = "", patience: float = PATIENCE) -> Any:
     """The first true value of ``condition``. Fails the test when patience ends."""
-    deadline, pause = time.monotonic() + patience, 0.01
+    deadline, pause = time.monotonic() + patience, 0.02
     while time.monotonic() < deadline:
         if value := condition():
             return value
         time.sleep(pause)
-        pause = min(0.05, 1.2 * pause)  # most conditions ask a daemon, and asking costs more than the wait
+        pause = min(0.05, 1.5 * pause)  # most conditions ask a daemon, and asking costs more than the wait
     pytest.fail(f"not within {patience} s: {what or condition}")
 
 
@@ -120,7 +120,9 @@ class Daemon:
         self.http = self._client()
 
     def _client(self) -> httpx.Client:
-        return httpx.Client(base_url=self.url, timeout=PATIENCE, verify=False)  # no certificates are read: 50 ms
+        # no certificates are read, which takes 50 ms; and no connection is used that the daemon, after 5 s, may just be closing
+        limits = httpx.Limits(keepalive_expiry=2)
+        return httpx.Client(base_url=self.url, timeout=PATIENCE, verify=False, limits=limits)
 
     # -- the process
 
@@ -302,10 +304,12 @@ def _text(value: Any) -> str:
 
 
 @pytest.fixture(autouse=True)
-def usual_umask() -> Iterator[None]:
-    """A daemon's application sets its own when it is made, also where that is in this process."""
+def usual_surroundings() -> Iterator[None]:
+    """What a daemon or a runner sets for itself is set here where a part of it is tested in this process."""
+    here = os.getcwd()
     yield
     os.umask(USUAL_UMASK)
+    os.chdir(here)
 
 
 @pytest.fixture

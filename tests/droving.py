@@ -77,7 +77,7 @@ class Drove(DialectClient):
 
     def until_told(self, name: str, code: int = 0, say: str = "") -> tuple[str, ...]:
         """The arguments of a container that waits for `tell`, and then ends with this code."""
-        return ("sh", "-c", f"echo up; while [ ! -e /s/{name} ]; do sleep 0.05; done; {say} exit {code}")
+        return ("sh", "-c", f"echo up; while [ ! -e /s/{name} ]; do sleep 0.1; done; {say} exit {code}")
 
     def tell(self, name: str) -> None:
         (self.directory / "shared" / name).touch()

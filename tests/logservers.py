@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ports import free_port
 
 MESSAGE = re.compile(
     rb"<(?P<priority>\d{1,3})>1 (?P<time>\S+) (?P<host>\S{1,255}) (?P<app>[!-~]{1,48}) (?P<process>[!-~]{1,128}) "
@@ -278,11 +279,7 @@ def rsyslog(tmp_path: Path) -> Iterator[Rsyslog]:
     """A real rsyslogd on ports of its own."""
     directory = tmp_path / "rsyslog"
     directory.mkdir()
-    ports = []
-    for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM):
-        with socket.socket(socket.AF_INET, kind) as free:
-            free.bind(("127.0.0.1", 0))
-            ports.append(free.getsockname()[1])
+    ports = (free_port(kind=kind) for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM))
     server = Rsyslog(directory / "messages", *ports)
     (directory / "conf").write_text(RSYSLOG.format(directory=directory, udp=server.udp, tcp=server.tcp))
     command = ["/usr/sbin/rsyslogd", "-n", "-f", str(directory / "conf"), "-i", str(directory / "pid")]

@@ -30,7 +30,7 @@ class Forked:
         """``kind``: see tests/tools/nursery.py, as for ``more``, the descriptors that it wants. The streams: PIPE,
         DEVNULL, a descriptor, or None for the one of this process."""
         self.returncode: int | None = None
-        self._told, tell = socket.socketpair()
+        self._told, tell = socket.socketpair(type=socket.SOCK_SEQPACKET)
         self.stdin, theirs_in = _reader(stdin)
         self.stdout, theirs_out = _writer(stdout, 1)
         self.stderr, theirs_err = _writer(stderr, 2)
@@ -43,16 +43,9 @@ class Forked:
             tell.close()
             for each in streams:
                 os.close(each)
-        self.pid = int(self._hear())
-        self._pidfd = os.pidfd_open(self.pid)  # the nursery's child is its own until the test has been told of its end
-
-    def _hear(self) -> bytes:
-        line = b""
-        while not line.endswith(b"\n"):
-            piece = self._told.recv(1)
-            assert piece, "the nursery is gone"
-            line += piece
-        return line
+        # it comes with its descriptor: it may have ended, and the nursery waited for it, before anybody here looks
+        line, (self._pidfd,), _flags, _address = socket.recv_fds(self._told, 100, 1)
+        self.pid = int(line)
 
     def poll(self) -> int | None:
         try:
@@ -64,9 +57,10 @@ class Forked:
         if self.returncode is None:
             self._told.settimeout(timeout)
             try:
-                line = self._hear()
+                line = self._told.recv(100)
             except (TimeoutError, BlockingIOError):
                 raise subprocess.TimeoutExpired("a forked program", timeout or 0) from None
+            assert line, "the nursery is gone"
             self.returncode = os.waitstatus_to_exitcode(int(line))
             self._told.close()
             os.close(self._pidfd)

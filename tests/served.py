@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -26,13 +25,6 @@ GUNICORN = (
     sys.executable, "-m", "gunicorn", "-k", "uvicorn_worker.UvicornWorker", "task_runner.api.star_app:create_app()",
 )  # fmt: skip
 _STARTED, _ENDED = "Application startup complete.", "it has ended"
-
-
-def free_port(host: str = "127.0.0.1") -> int:
-    """One that nobody listens on."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.create_server((host, 0), family=family) as probe:
-        return int(probe.getsockname()[1])
 
 
 def environment(settings: Mapping[str, Any], **more: str) -> dict[str, str]:

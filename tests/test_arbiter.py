@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 from conftest import ROOT, kill_tasks, wait_for
+from ports import free_port
 
 from task_runner.lib import process
 from task_runner.lib.clock import boot_id
@@ -26,8 +26,7 @@ class Served:
     def __init__(self, directory: Path) -> None:
         self.state = StateDirectory(str(directory / "state"))
         self.log = directory / "serve.log"
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         self.http = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=20, verify=False)
         self.arbiter: subprocess.Popen[bytes] | None = None
 

@@ -267,9 +267,11 @@ def test_the_next_daemon_clears_what_nobody_asks_for_and_spares_what_runs(daemon
 # -- pause
 
 
-def frozen_task(daemon: Daemon, script: str, **more: Any) -> str:
+def frozen_task(daemon: Daemon, script: str, *, stopped: bool = False, **more: Any) -> str:
+    """``stopped``: one of its processes is to have stopped by itself before."""
     task_id = daemon.submit("sh", "-c", f"echo up; {script}", **more)
     wait_for(lambda: daemon.output(task_id) == b"up\n", "it runs")
+    wait_for(lambda: not stopped or any(each.state == "T" for each in daemon.alive(task_id)), "one has stopped")
     daemon.wait_state(task_id, "running")
     daemon.post(f"/v1/tasks/{task_id}/pause")
     daemon.wait_state(task_id, "paused")
@@ -321,7 +323,7 @@ def test_a_signal_to_a_frozen_task_comes_when_it_goes_on(shared: Daemon):
 
 
 def test_a_resume_wakes_nobody_who_had_stopped_by_himself(shared: Daemon):
-    task_id = frozen_task(shared, "sh -c 'kill -STOP $$; echo woken' & while :; do sleep 0.1; done")
+    task_id = frozen_task(shared, "sh -c 'kill -STOP $$; echo woken' & while :; do sleep 0.1; done", stopped=True)
     stopped = next(each for each in shared.alive(task_id) if each.state == "T")
     shared.post(f"/v1/tasks/{task_id}/resume")
     shared.wait_state(task_id, "running")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import PATIENCE, ROOT, Run, Start, finish, wait_for
+from conftest import PATIENCE, ROOT, Daemon, Run, Start, finish, wait_for
 
 from task_runner.client import calls
 
@@ -32,8 +32,21 @@ while True:
 """
 
 
-def the_task(daemon: Any) -> dict[str, Any]:
-    (task,) = daemon.http.get("/v1/tasks").json()
+#: what these look at is the daemon as a whole
+ALONE = {"test_the_list_and_its_filters", "test_drain_and_undrain", "test_the_doctor_and_fsck"}
+
+
+@pytest.fixture
+def daemon(request: pytest.FixtureRequest) -> Daemon:
+    """One for all tests here, where nothing speaks against it."""
+    if request.node.name in ALONE:
+        return request.getfixturevalue("make_daemon")().start()
+    return request.getfixturevalue("shared")
+
+
+def the_task(daemon: Daemon) -> dict[str, Any]:
+    """The one that was made last."""
+    (task,) = daemon.http.get("/v1/tasks", params={"order": "desc", "limit": 1}).json()
     return dict(task)
 
 
@@ -99,7 +112,7 @@ def test_run_shows_every_attempt(task_runner: Run):
     assert (done.returncode, done.stdout, done.stderr) == (0, "try 1\ntry 2\n", "task-runner: attempt 2\n")
 
 
-def test_run_detached_prints_the_id(daemon: Any, task_runner: Run):
+def test_run_detached_prints_the_id(daemon: Daemon, task_runner: Run):
     done = task_runner("run", "-d", "--name", "mine", "-t", "a=b", "--work-dir", "pwd")
     task = daemon.wait(done.stdout.strip())
     assert (task["name"], task["tags"], task["outcome"]) == ("mine", {"a": "b"}, "succeeded")
@@ -113,7 +126,7 @@ def test_run_prints_the_task_if_asked_for_json(task_runner: Run):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_to_run_stops_the_task(daemon: Any, start: Start, number: signal.Signals):
+def test_a_signal_to_run_stops_the_task(daemon: Daemon, start: Start, number: signal.Signals):
     process = start("run", sys.executable, "-c", ON_TERM, "9")
     begun = process.stdout.readline()
     process.send_signal(number)
@@ -125,7 +138,7 @@ def test_a_signal_to_run_stops_the_task(daemon: Any, start: Start, number: signa
     assert not daemon.alive(task["taskId"])
 
 
-def test_a_second_signal_leaves_no_grace(daemon: Any, start: Start):
+def test_a_second_signal_leaves_no_grace(daemon: Daemon, start: Start):
     process = start("run", "--grace", "3600", sys.executable, "-c", ON_TERM)
     begun = process.stdout.readline()
     process.send_signal(signal.SIGINT)
@@ -138,7 +151,7 @@ def test_a_second_signal_leaves_no_grace(daemon: Any, start: Start):
     assert not daemon.alive(the_task(daemon)["taskId"])
 
 
-def test_run_stops_the_task_when_nobody_reads(daemon: Any, start: Start):
+def test_run_stops_the_task_when_nobody_reads(daemon: Daemon, start: Start):
     process = start("run", "--shell", "while :; do echo line; sleep 0.01; done")
     process.stdout.readline()
     process.stdout.close()
@@ -147,7 +160,7 @@ def test_run_stops_the_task_when_nobody_reads(daemon: Any, start: Start):
     assert "Traceback" not in process.stderr.read().decode()
 
 
-def test_a_killed_run_leaves_its_task_alone(daemon: Any, start: Start, tmp_path: Path):
+def test_a_killed_run_leaves_its_task_alone(daemon: Daemon, start: Start, tmp_path: Path):
     process = start("run", "--shell", "echo ready; while [ ! -e go ]; do sleep 0.1; done; exit 4")
     process.stdout.readline()
     process.kill()
@@ -159,7 +172,7 @@ def test_a_killed_run_leaves_its_task_alone(daemon: Any, start: Start, tmp_path:
 
 
 @pytest.mark.parametrize("orderly", [True, False])
-def test_run_survives_a_restart_of_the_daemon(daemon: Any, start: Start, tmp_path: Path, orderly: bool):
+def test_run_survives_a_restart_of_the_daemon(daemon: Daemon, start: Start, tmp_path: Path, orderly: bool):
     script = "i=0; while [ ! -e go ]; do echo line $i; i=$((i+1)); sleep 0.001; done; echo end; exit 5"
     process = start("run", "--shell", script)
     begun = process.stdout.readline()
@@ -179,7 +192,7 @@ def test_run_survives_a_restart_of_the_daemon(daemon: Any, start: Start, tmp_pat
     assert out == daemon.output(the_task(daemon)["taskId"])
 
 
-def test_run_waits_for_a_daemon_that_comes_back_late(daemon: Any, start: Start):
+def test_run_waits_for_a_daemon_that_comes_back_late(daemon: Daemon, start: Start):
     daemon.kill()
     process = start("run", "--", "echo", "late")  # its connection waits in the queue of the listening socket
     daemon.start()
@@ -204,7 +217,7 @@ def test_run_can_be_left_before_the_daemon_answers(tmp_path: Path):
     assert (process.returncode, err) == (125, "task-runner: it is not known whether the task was accepted\n")
 
 
-def test_a_signal_before_the_daemon_answers_stops_the_task(daemon: Any, start: Start):
+def test_a_signal_before_the_daemon_answers_stops_the_task(daemon: Daemon, start: Start):
     daemon.kill()
     process = start("run", "sleep", "600")  # its connection waits in the queue of the listening socket
     wait_for(lambda: _catches(process.pid, signal.SIGTERM), "its handlers stand")
@@ -222,7 +235,7 @@ def _catches(pid: int, number: int) -> bool:
     return bool(int(caught.split()[1], 16) >> (number - 1) & 1)
 
 
-def test_run_can_be_left_when_the_daemon_is_away(daemon: Any, start: Start):
+def test_run_can_be_left_when_the_daemon_is_away(daemon: Daemon, start: Start):
     process = start("run", sys.executable, "-c", ON_TERM)
     process.stdout.readline()
     daemon.kill()
@@ -240,7 +253,7 @@ def test_run_can_be_left_when_the_daemon_is_away(daemon: Any, start: Start):
 # -- looking
 
 
-def test_a_task_from_submit_to_remove(daemon: Any, task_runner: Run, tmp_path: Path):
+def test_a_task_from_submit_to_remove(daemon: Daemon, task_runner: Run, tmp_path: Path):
     (tmp_path / "spec.json").write_text(json.dumps({"command": ["sh", "-c", "echo one; echo two; exit 2"]}))
     done = task_runner("submit", "--wait", "--key", "k", "spec.json")
     assert done.returncode == 1
@@ -266,7 +279,7 @@ def test_a_task_from_submit_to_remove(daemon: Any, task_runner: Run, tmp_path: P
         assert (done.returncode, done.stdout, done.stderr.count("\n")) == (3, "", 1), verb
 
 
-def test_the_list_and_its_filters(daemon: Any, task_runner: Run):
+def test_the_list_and_its_filters(daemon: Daemon, task_runner: Run):
     ids = [daemon.submit("true", tags={"n": str(n)}) for n in range(3)]
     ids.append(daemon.submit("false", name="wrong\x7f"[:5], tags={"n": "x", "m": "y"}))
     for task_id in ids:
@@ -284,7 +297,7 @@ def test_the_list_and_its_filters(daemon: Any, task_runner: Run):
     assert "--all" in done.stderr
 
 
-def test_logs_follow_to_the_end_over_a_restart(daemon: Any, start: Start, tmp_path: Path):
+def test_logs_follow_to_the_end_over_a_restart(daemon: Daemon, start: Start, tmp_path: Path):
     script = "echo before; while [ ! -e go ]; do sleep 0.1; done; echo after"
     task_id = daemon.submit("sh", "-c", script, workingDirectory=str(tmp_path))
     process = start("logs", "-f", task_id)
@@ -294,7 +307,7 @@ def test_logs_follow_to_the_end_over_a_restart(daemon: Any, start: Start, tmp_pa
     assert finish(process, begun)[:2] == (0, b"before\nafter\n")
 
 
-def test_an_interrupted_look_says_so_by_its_code(daemon: Any, start: Start):
+def test_an_interrupted_look_says_so_by_its_code(daemon: Daemon, start: Start):
     task_id = daemon.submit("sh", "-c", "echo ready; sleep 600")
     process = start("logs", "-f", task_id)
     process.stdout.readline()
@@ -306,7 +319,7 @@ def test_an_interrupted_look_says_so_by_its_code(daemon: Any, start: Start):
 # -- control
 
 
-def test_stop_tells_what_it_did(daemon: Any, task_runner: Run):
+def test_stop_tells_what_it_did(daemon: Daemon, task_runner: Run):
     stubborn = daemon.submit("sh", "-c", "trap '' TERM; while :; do sleep 0.1; done")
     polite, over = daemon.submit("sleep", "600"), daemon.submit("true")
     daemon.wait_state(stubborn, "running")
@@ -321,7 +334,7 @@ def test_stop_tells_what_it_did(daemon: Any, task_runner: Run):
     assert "nothing was to be stopped" in lines[2]
 
 
-def test_stop_without_waiting(daemon: Any, task_runner: Run):
+def test_stop_without_waiting(daemon: Daemon, task_runner: Run):
     task_id = daemon.submit("sh", "-c", "trap '' TERM; while :; do sleep 0.1; done")
     daemon.wait_state(task_id, "running")
     done = task_runner("stop", "--no-wait", "--json", task_id)
@@ -330,7 +343,7 @@ def test_stop_without_waiting(daemon: Any, task_runner: Run):
     assert daemon.task(task_id)["outcome"] == "cancelled"
 
 
-def test_pause_resume_signal_retry(daemon: Any, task_runner: Run):
+def test_pause_resume_signal_retry(daemon: Daemon, task_runner: Run):
     task_id = daemon.submit("sh", "-c", "trap 'exit 6' HUP; echo ready; while :; do sleep 0.1; done")
     wait_for(lambda: daemon.output(task_id) == b"ready\n")
     assert task_runner("retry", task_id).returncode == 4
@@ -344,7 +357,7 @@ def test_pause_resume_signal_retry(daemon: Any, task_runner: Run):
     assert task_runner("stop", task_id).returncode == 0
 
 
-def test_wait_for_a_time(daemon: Any, task_runner: Run):
+def test_wait_for_a_time(daemon: Daemon, task_runner: Run):
     slow, good = daemon.submit("sleep", "600"), daemon.submit("true")
     daemon.wait_state(slow, "running")
     done = task_runner("wait", "--timeout", "0.2", good, slow)
@@ -354,7 +367,7 @@ def test_wait_for_a_time(daemon: Any, task_runner: Run):
     assert task_runner("wait", good).returncode == 0
 
 
-def test_drain_and_undrain(daemon: Any, task_runner: Run, start: Start):
+def test_drain_and_undrain(daemon: Daemon, task_runner: Run, start: Start):
     task_id = daemon.submit("sh", "-c", "while [ ! -e go ]; do sleep 0.1; done")
     daemon.wait_state(task_id, "running")
     drain = start("drain", "--wait")
@@ -378,7 +391,7 @@ def test_a_wrong_token_is_refused(task_runner: Run):
     assert "token" in done.stderr
 
 
-def test_the_doctor_and_fsck(daemon: Any, task_runner: Run):
+def test_the_doctor_and_fsck(daemon: Daemon, task_runner: Run):
     daemon.wait(daemon.submit("true"))
     done = task_runner("doctor")
     assert done.returncode == 0, done.stdout

@@ -12,6 +12,8 @@ import httpx
 import pytest
 from conftest import Daemon, wait_for
 
+from task_runner.lib import process
+
 pytestmark = pytest.mark.slow
 
 ACCEPTING = ["accept.before-store", "store.before-commit", "store.after-commit", "accept.after-store"]
@@ -60,6 +62,38 @@ def test_death_while_accepting_starting_or_noting(make_daemon, tmp_path, failpoi
     assert (task["outcome"], task["exitCode"], task["attempt"]) == ("failed", 7, 1)
     assert starts(trace) == 1
     assert [each["taskId"] for each in daemon.http.get("/v1/tasks").json()] == [task_id]
+
+
+def forked_from_launchers(daemon: Daemon) -> set[int]:
+    """The launchers of a state directory, and the runners that they have forked: these have the same command line."""
+    own = daemon.state.launcher_lock.encode()
+    return {each.pid for each in process.everyone() if each.alive and own in command_line(each.pid)}
+
+
+def command_line(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return b""
+
+
+@pytest.mark.parametrize(("late", "processes"), [("launcher.begun", 1), ("runner.forked", 2)])
+def test_what_comes_late_of_a_dead_daemon_runs_nothing(make_daemon, tmp_path, late, processes):
+    trace, hold = tmp_path / "trace", tmp_path / "hold"
+    hold.touch()
+    daemon = make_daemon().start(TASK_RUNNER_FAILPOINT=f"{late}~{hold}")
+    task_id = daemon.submit(**traced(trace, "true"))
+    wait_for(lambda: daemon.task(task_id)["state"] == "starting", "its start has been asked for")
+    wait_for(lambda: len(forked_from_launchers(daemon)) == processes, "it is on its way")
+    daemon.restart()
+    assert daemon.wait(task_id)["outcome"] == "succeeded"
+    directory = daemon.work(task_id).parent
+    daemon.http.delete(f"/v1/tasks/{task_id}")
+    wait_for(lambda: not directory.exists(), "nothing tells any more that it has run")
+    hold.unlink()
+    wait_for(lambda: forked_from_launchers(daemon) == {daemon.launcher_pid}, "the late one has ended, with its runners")
+    assert starts(trace) == 1
+    assert not directory.exists()
 
 
 @pytest.mark.parametrize("failpoint", STOPPING)

@@ -219,6 +219,10 @@ def test_ways_to_be_let_in(daemon: Daemon, drove: DroveCli):
     assert {raw, by_hand, bearer, drove.run_anew("cluster", "ping")} == {"Cluster ping successful\n"}
 
 
+def test_a_token_is_never_taken_for_an_option(daemon: Daemon):
+    assert re.fullmatch("[0-9a-f]{64}", daemon.token)
+
+
 def test_the_cluster_and_its_executor(daemon: Daemon, drove: DroveCli):
     submit(daemon, spec("NODE", "T1", "sleep 1000"))
     task = wait_shown(daemon, "NODE", "T1", "RUNNING")

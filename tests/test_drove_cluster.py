@@ -276,17 +276,19 @@ def basic(user: str, password: str) -> str:
     return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
 
 
-def ask(daemon: Daemon, method: str = "GET", path: str = "/apis/v1/ping", **headers: str) -> httpx.Response:
+def ask(daemon: Daemon, method: str = "GET", path: str = "/apis/v1/ping", **headers: str | bytes) -> httpx.Response:
     """With these headers alone."""
     return httpx.request(method, daemon.url + path, headers=headers, timeout=PATIENCE, verify=False)
 
 
 def test_ways_to_show_the_token(shared: Daemon):
     token = shared.token
-    for good in (basic("admin", token), basic("", token), token, f"Bearer {token}", f"bearer  {token}"):
+    latin = "Basic  " + base64.b64encode(b"\xe9:" + token.encode()).decode()
+    for good in (basic("admin", token), basic("", token), latin, token, f"Bearer {token}", f"bearer  {token}"):
         assert ask(shared, Authorization=good).json()["data"] == "pong"
     bad = [
         basic(token, ""), basic("admin", token + "x"), basic("admin", f"x:{token}"), "Basic", "Basic ???", "Basic /w==",
+        basic("admin", token).encode() + b"\xe9", "Basic é".encode(),
         f"Basic {token}", f"Digest {token}", token[:-1], "Bearer", "",
     ]  # fmt: skip
     for value in bad:

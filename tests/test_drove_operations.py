@@ -310,11 +310,30 @@ def test_tasks_of_one_application_are_counted_where_the_policy_says_so(waiting: 
     assert sorted(each.status_code for each in answers) == [200] * most + [400] * (5 - most)
     (told,) = waiting.refused(**limited)
     assert told.startswith(f"spec.placementPolicy - {policy['type']} allows {most} of this source application on this node")
-    assert waiting.create(asked("true", **{**limited, "sourceAppName": "OTHER"})).status_code == 200
+    assert waiting.create(asked("true", **{**limited, "sourceAppName": f"OTHER-{most}"})).status_code == 200
     begun = next(spec for spec, answer in zip(specs, answers, strict=True) if answer.status_code == 200)
     assert waiting.kill(limited["sourceAppName"], begun["taskId"]).status_code == 200
     waiting.daemon.wait(waiting.id_of(begun))
     assert waiting.create(asked("true", **limited)).status_code == 200
+
+
+def test_a_task_that_was_deleted_counts_until_it_has_ended(drove: Drove):
+    alone = {
+        "sourceAppName": "ALONE",
+        "placementPolicy": {"type": "ONE_PER_HOST"},
+        "volumes": [{"pathOnHost": str(drove.place / "open"), "pathInContainer": "/data", "mode": "READ_ONLY"}],
+    }
+    script = "trap 'while [ ! -e /data/end ]; do sleep 0.1; done; exit' TERM; echo up; sleep 1000 & wait"
+    spec = asked("sh", "-c", script, **alone)
+    assert drove.create(spec).status_code == 200
+    task_id = drove.id_of(spec)
+    drove.daemon.wait_output(task_id, b"up")
+    path = f"/apis/v1/tasks/ALONE/instances/{spec['taskId']}"
+    assert drove.call("DELETE", path).json()["data"] == {"deleted": True}
+    (told,) = drove.refused(**alone)
+    assert "1 are not over" in told
+    (drove.place / "open/end").touch()
+    wait_for(lambda: drove.create(asked("true", **alone)).status_code == 200, "it has ended")
 
 
 def test_a_node_with_tags_takes_only_who_asks_for_one(make_daemon: Callable[..., Daemon], podman_server: PodmanServer):

@@ -17,6 +17,7 @@ from task_runner.model.codec import from_json
 from task_runner.model.spec import Spec
 from task_runner.model.walls import ContainerParameters, Device, Registry, Transport
 from task_runner.service.validate import parse_spec
+from task_runner.service.validate_record import MOST_FAULTS
 
 SECRETS = {"s3same-of-web": "web-password", "t0ken-of-web": "web-token", "Custom all-of-it": "web-header"}
 SITE = Site(hostname="node-1", environ={"REGION": "west"}, name_of=SECRETS.get)
@@ -123,6 +124,18 @@ def test_numbers_may_be_text_and_words_may_be_in_any_case_and_unknown_fields_are
     assert wanted.record.env == {"PORT": "80", "ON": "true"}
     assert wanted.record.args == ["-p", "80"]
     assert wanted.record.resources == [{"type": "CPU", "count": 2}, {"type": "MEMORY", "sizeInMB": 64}]
+
+
+@pytest.mark.parametrize("count", ["1_000", "\uff11\uff12", "0x10", "1e2", "two", "9" * 5000])
+def test_text_is_a_number_where_it_is_one_in_plain_digits(count: str):
+    told = refused(resources=[{"type": "CPU", "count": count}])
+    assert told == ["spec.resources[0].count - a whole number is expected"]
+
+
+def test_of_very_many_faults_the_first_are_told():
+    told = refused(volumes=[{}] * 1000)
+    assert len(told) == MOST_FAULTS + 1
+    assert told[-1] == f"and {3000 - MOST_FAULTS} more"
 
 
 # -- what it means
@@ -332,9 +345,14 @@ def test_a_host_is_a_host_and_nothing_more(host: str):
         ({"username": "ada", "password": "clear"}, "password"),
         ({"authHeader": "Bearer clear"}, "authHeader"),
         ({"authHeader": "Basic YQ=="}, "authHeader"),
+        ({"authHeader": "Basic é"}, "authHeader"),
+        ({"authHeader": "Basic /zpzM3NhbWUtb2Ytd2Vi"}, "authHeader"),  # the user is no UTF-8
         ({"headers": {"Authorization": "clear"}}, "headers.Authorization"),
         ({"headers": {"Cookie": "clear"}}, "headers.Cookie"),
         ({"headers": {"x-vault-token": "clear"}}, "headers.x-vault-token"),
+        ({"headers": {"Cluster-Authorization": "clear"}}, "headers.Cluster-Authorization"),
+        ({"headers": {"X-Amz-Signature": "clear"}}, "headers.X-Amz-Signature"),
+        ({"headers": {"X-Who": "bearer clear"}}, "headers.X-Who"),
     ],
 )
 def test_credentials_in_clear_are_refused_with_the_remedy(call: dict[str, Any], field: str):

@@ -184,6 +184,22 @@ class TestReal:
         check_seen(drove.wait(name), started=True, result=("CANCELLED", -1))
         check_steps(told(drove, name))
 
+    def test_what_has_ended_by_itself_cannot_be_killed_any_more(self, drove: Drove) -> None:
+        with drove.hold("container.ended"):
+            name = drove.create("sh", "-c", "echo done")
+            check_seen(drove.wait(name, "RUN_COMPLETED"), started=True, result=("SUCCESSFUL", 0))
+            assert drove.kill(name).status_code == 200
+            task_id = drove.id_of(name)
+            drove.daemon.wait_state(task_id, "stopping")
+            check_seen(drove.info(name), started=True, result=("SUCCESSFUL", 0))
+            # nor by the next runner
+            runner = process.look(drove.daemon.runner_pid(task_id))
+            assert runner is not None
+            process.send(runner, signal.SIGKILL)
+            wait_for(lambda: drove.daemon.runner_pid(task_id) != runner.pid, "another has taken it up")
+            check_seen(drove.wait(name, "RUN_COMPLETED"), started=True, result=("SUCCESSFUL", 0))
+        check_seen(drove.wait(name), started=True, result=("SUCCESSFUL", 0))
+
     def test_what_has_not_started_is_cancelled(self, drove: Drove) -> None:
         busy = drove.create("sleep", "1000", resources=[{"type": "CPU", "count": 2}])
         name = drove.create("true")
@@ -331,11 +347,11 @@ def record(
         (record(State.STOPPING, stage="running"), "RUNNING", None, ""),
         (record(State.STOPPING, stage="fetching"), "PROVISIONING", None, ""),
         (record(State.UNKNOWN, stage="ended", exit_code=0), "UNKNOWN", None, ""),
-        # how it ended is known before it is over, unless it is being stopped and nobody has said why
+        # how it ended is known before it is over; a stop has not ended it where it has no receipt
         (record(State.RUNNING, stage="ended", exit_code=0), "RUN_COMPLETED", ("SUCCESSFUL", 0), ""),
         (record(State.RUNNING, stage="ended", signal="SIGKILL"), "RUN_COMPLETED", ("FAILED", 137), "Task instance exited with status: 137"),
         (record(State.RUNNING, stage="ended"), "RUN_COMPLETED", None, ""),
-        (record(State.STOPPING, stage="ended", exit_code=0), "RUN_COMPLETED", None, ""),
+        (record(State.STOPPING, stage="ended", exit_code=0), "RUN_COMPLETED", ("SUCCESSFUL", 0), ""),
         (record(State.STOPPING, receipt="stop", stage="ended", exit_code=0), "RUN_COMPLETED", ("CANCELLED", -1), ""),
         (record(State.STOPPING, receipt="timeout", stage="ended", exit_code=0), "RUN_COMPLETED", ("TIMED_OUT", -1), ""),
         (record(State.RUNNING, stage="ended", exit_code=0, removing=True), "DEPROVISIONING", ("SUCCESSFUL", 0), ""),

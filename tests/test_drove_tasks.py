@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import re
 import socket
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -44,6 +46,29 @@ def drove(harbour: Daemon) -> Iterator[Drove]:
     tidy(client.directory)
     for each in harbour.http.get("/v1/tasks", params={"origin": "drove"}).json():
         harbour.http.delete(f"/v1/tasks/{each['taskId']}")
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A tmpfs of a few megabytes; unmounted when the test is over."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", disk], check=True)
+    yield disk
+    subprocess.run(["umount", "--lazy", disk], check=True)
+
+
+def fill(disk: Path) -> Path:
+    """Use up every free block."""
+    filler = disk / "filler"
+    with open(filler, "ab", buffering=0) as file:
+        for size in (65536, 1):
+            try:
+                while True:
+                    file.write(b"x" * size)
+            except OSError:
+                pass
+    return filler
 
 
 def one(name: str) -> str:
@@ -112,7 +137,7 @@ class TestReal:
     def test_an_active_task_that_is_deleted_is_stopped_and_its_name_is_free(
         self, drove: Drove, podman_server: PodmanServer
     ) -> None:
-        name = drove.create("sh", "-c", "trap 'exit 0' TERM; while :; do sleep 0.05; done")
+        name = drove.create("sh", "-c", "trap 'exit 0' TERM; while :; do sleep 0.1; done")
         drove.wait(name, "RUNNING")
         deleted = drove.call("DELETE", one(name))
         assert deleted.json() == {"status": "SUCCESS", "data": {"deleted": True}, "message": "success"}
@@ -135,6 +160,31 @@ class TestReal:
         })  # fmt: skip
         assert drove.info(name)
         drove.daemon.http.delete(f"/v1/tasks/{waiting}")
+
+    def test_what_a_full_disk_does_not_let_go_is_not_said_to_be_deleted(
+        self, podman_server: PodmanServer, small_disk: Path
+    ) -> None:
+        daemon = drove_daemon(small_disk, podman_server.sockets)
+        try:
+            drove = Drove(daemon.start())
+            over = drove.create("true")
+            drove.wait(over)
+            active = drove.create("sleep", "1000")
+            drove.wait(active, "RUNNING")
+            filler = fill(small_disk)
+            create = {"type": "CREATE", "spec": drove.spec("true"), "opSpec": OPERATION}
+            wait_for(lambda: drove.post("/apis/v1/tasks/operations", create).status_code == 507, "the store takes no more")
+            for name in (active, over):
+                body = drove.call("DELETE", one(name)).json()
+                assert (body["status"], body["data"]) == ("FAILED", {"deleted": False})
+                assert body["message"].startswith(f"Could not delete {APP}/{name}: ")
+                assert "full" in body["message"]
+            assert drove.info(active)["state"] == "RUNNING"
+            filler.unlink()
+            wait_for(lambda: drove.get(one(over)).json()["status"] == "FAILED", "what was over is gone")
+            assert drove.call("DELETE", one(active)).json()["data"] == {"deleted": True}
+        finally:
+            daemon.close()
 
     def test_a_search_leads_to_the_page_of_the_task(self, drove: Drove) -> None:
         name = drove.create("true")

@@ -209,6 +209,13 @@ REFUSED: list[tuple[dict[str, Any], dict[str, Any], str, str]] = [
     ({}, {"volumes": [{"name": "v", "emptyDir": {"sizeLimit": "1Gi"}}]}, "volumes.0.emptyDir.sizeLimit", "enforced"),
     ({}, {"volumes": [{"name": "v", "hostPath": {"path": "/x", "type": "DirectoryOrCreate"}}]}, "volumes.0.hostPath.type", "made"),
     ({}, {"volumes": [{"name": "v", "hostPath": {"type": "File"}}]}, "volumes.0.hostPath.path", "is needed"),
+    # an empty object is a kind of volume all the same
+    ({}, {"volumes": [{"name": "v", "hostPath": {}}]}, "volumes.0.hostPath.path", "is needed"),
+    ({}, {"volumes": [{"name": "v", "secret": {}}]}, "volumes.0.secret", "emptyDir and hostPath"),
+    ({}, {"volumes": [{"name": "v"}, {"name": "v", "emptyDir": {}}]}, "volumes.1.name", "twice"),
+    ({"resources": {"limits": {"cpu": "7" * 5000}}}, {}, "containers.0.resources.limits.cpu", "no quantity"),
+    ({"securityContext": {"runAsUser": -1}}, {}, "containers.0.securityContext.runAsUser", "from 0 to 2147483647"),
+    ({}, {"securityContext": {"runAsUser": 0, "runAsGroup": 2**31}}, "securityContext.runAsGroup", "from 0 to 2147483647"),
     ({}, {"restartPolicy": "Always"}, "restartPolicy", "runs once"),
     ({}, {"imagePullSecrets": [{"name": "x"}]}, "imagePullSecrets", "no cluster"),
     ({}, {"hostPID": True}, "hostPID", "of its own"),
@@ -230,6 +237,11 @@ def test_what_cannot_be_had_is_refused_with_its_reason(container: dict[str, Any]
 def test_a_pod_has_one_container(count: int):
     with pytest.raises(InvalidRequest, match=f"one container.*there are {count}"):
         spec_of_pod("x", {"spec": {"containers": [{"name": "a", "image": "a:1"}] * count}}, SETTINGS)
+
+
+def test_a_volume_has_one_kind():
+    found = faults(volumes=[{"name": "v", "emptyDir": {}, "hostPath": {"path": "/srv/data"}}])
+    assert list(found) == ["volumes.0.emptyDir", "volumes.0.hostPath"]
 
 
 def test_every_fault_is_told():

@@ -16,7 +16,7 @@ def test_the_controllers_way(make_daemon: Callable[..., Daemon], tmp_path: Path,
     daemon = make_daemon(dialects=["executor"], executor_max_tasks=1).start()
     client, watcher = GoClient(daemon, restarting=restarting), GoClient(daemon)
     log, gate = tmp_path / "log", tmp_path / "gate"
-    first = shell("sandbox-0", f"echo ran >> {log}; while [ ! -e {gate} ]; do sleep 0.02; done")
+    first = shell("sandbox-0", f"echo ran >> {log}; while [ ! -e {gate} ]; do sleep 0.1; done")
 
     assert client.get() is None
     created = client.set(first)
@@ -38,9 +38,10 @@ def test_the_controllers_way(make_daemon: Callable[..., Daemon], tmp_path: Path,
     assert client.set(first) == over
 
     # the next sandbox takes its place
-    second = shell("sandbox-1", "trap 'exit 3' TERM; while :; do sleep 0.02; done")
+    second = shell("sandbox-1", "trap 'exit 3' TERM; while :; do sleep 0.1; done")
     assert client.set(second)["name"] == "sandbox-1"
-    assert client.get() == decoded(begun(watcher.http, "sandbox-1"))
+    running = decoded(begun(watcher.http, "sandbox-1"))
+    assert client.get() == running
     assert client.http.get("/tasks/sandbox-0").status_code == 404
 
     # and is released when nothing is left

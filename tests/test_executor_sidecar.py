@@ -15,7 +15,8 @@ from conftest import Daemon, wait_for
 from dialectclient import DialectClient
 from engines import PodmanServer
 from images import BUSYBOX_IMAGE
-from served import SERVE, Served, free_port
+from ports import free_port
+from served import SERVE, Served
 
 from task_runner.api.dialects.executor import sidecar
 from task_runner.errors import Refused

@@ -15,6 +15,8 @@ from conftest import Daemon, wait_for
 from dialectclient import DialectClient
 from executorclient import BEARER, begun, decoded, id_of, shell
 
+from task_runner.lib import process
+
 SETTINGS = {"dialects": ["executor"], "executor_max_tasks": 1}
 
 
@@ -74,7 +76,7 @@ def limited(shared: Daemon) -> Client:
 
 def holding(name: str, gate: Path) -> dict[str, Any]:
     """A task that does not mind SIGTERM, and ends when a file is there."""
-    return shell(name, f"trap '' TERM; echo $$ > {gate}.pid; while [ ! -e {gate} ]; do sleep 0.02; done")
+    return shell(name, f"trap '' TERM; echo $$ > {gate}.pid; while [ ! -e {gate} ]; do sleep 0.1; done")
 
 
 def holds(gate: Path) -> bool:
@@ -317,14 +319,14 @@ def test_manager_recovers_a_lost_task_and_does_not_run_it_again(client: Client, 
 def test_manager_recovers_what_ended_while_it_was_away(client: Client, tmp_path: Path, code: int):
     """Upstream forgets one that failed meanwhile, and runs it again."""
     log, gate = tmp_path / "log", tmp_path / "gate"
-    task = shell("away", f"echo >> {log}; while [ ! -e {gate} ]; do sleep 0.02; done; echo done >&2; exit {code}")
+    task = shell("away", f"echo >> {log}; while [ ! -e {gate} ]; do sleep 0.1; done; echo done >&2; exit {code}")
     client.set(task)
     wait_for(lambda: runs(log) == 1, "it runs")
     daemon = client.daemon
     runner = daemon.runner_pid(id_of(daemon, "away"))
     daemon.kill()
     gate.touch()
-    wait_for(lambda: not os.path.exists(f"/proc/{runner}"), "it is over")
+    wait_for(lambda: (seen := process.look(runner)) is None or not seen.alive, "it is over")
     daemon.start()
     assert client.ended("away")["exitCode"] == code
     (after,) = client.set(task)

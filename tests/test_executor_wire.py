@@ -43,6 +43,12 @@ BEGUN_SHOWN, DONE_SHOWN = "2026-01-31T12:00:01Z", "2026-01-31T12:00:09Z"
         ('{"name" 1}', "invalid character '1' after object key"),
         ('{"name": NaN}', "invalid character 'N' looking for beginning of value"),
         ("[" * 100_000, "exceeded max depth"),
+        ('{"x": ' + "7" * 5000 + "}", "json: a number of 5000 digits is not read here"),
+        # kept, it would be shown as Infinity, and no client could read the list any more
+        (
+            '{"podTemplateSpec": {"metadata": -1e400}}',
+            "json: cannot unmarshal number -1e400 into Go value of type float64",
+        ),
         ("[]", "json: cannot unmarshal array into Go value of type task_executor.Task"),
         ("7", "json: cannot unmarshal number 7 into Go value of type task_executor.Task"),
         ('{"name": 5}', "json: cannot unmarshal number into Go struct field Task.name of type string"),
@@ -192,6 +198,13 @@ def test_safe_join_rejects(name: str):
 def test_refusals_name_the_fields_of_the_client(guide: bool, ours: str, theirs: str):
     asked = Asked(name="a", process=Process(command=["x", "y"], args=["z", "zz"]), guide=guide)
     assert [fault.field for fault in in_their_words(InvalidRequest.at(ours, "no"), asked).fields] == [theirs]
+
+
+def test_what_is_wrong_with_a_name_is_said_once():
+    asked = Asked(name="a\tb", process=Process(command=["true"]))
+    with pytest.raises(InvalidRequest) as error:  # it is our name and alias
+        parse_spec(body_of(asked, SETTINGS))
+    assert [fault.field for fault in in_their_words(error.value, asked).fields] == ["name"]
 
 
 # -- what leads from one set of tasks to another

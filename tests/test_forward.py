@@ -52,6 +52,11 @@ def unforwarded(daemon: Daemon, task_id: str) -> int:
     return int(daemon.task(task_id)["unforwardedLines"])
 
 
+def arrived(target: Udp | Tcp, count: int) -> None:
+    """What has been forwarded is on its way to the thread that takes it here."""
+    wait_for(lambda: len(target.raw) >= count, "all lines have come")
+
+
 def forwarders(daemon: Daemon, task_id: str) -> list[int]:
     """Processes that hold the directory of a task open: nobody else does."""
     directory = daemon.state.tasks.attempt(task_id, 1).path
@@ -91,7 +96,7 @@ def test_every_line_arrives_once_and_in_order(shared: Daemon, target: Udp | Tcp)
     count = 300 if target.transport == "udp" else 10_000  # a datagram may be lost, by its nature, where there are many
     task_id = shared.submit("seq", "1", str(count), logging=target.logging())
     assert unforwarded(shared, task_id) == 0
-    wait_for(lambda: len(target.raw) >= count, "all lines have come")
+    arrived(target, count)
     assert target.texts == numbers(1, count)
 
 
@@ -103,6 +108,7 @@ def test_a_message_says_whose_line_it_is(shared: Daemon, receiver: Make):
     terms = {"name": "nightly build", "entity": entity, "outputMode": "separate", "logging": logging}
     task_id = shared.submit("sh", "-c", "echo out; echo err >&2", **terms)
     assert unforwarded(shared, task_id) == 0
+    arrived(target, 2)
     messages: dict[bytes, Message] = {message.text: message for message in target.messages}
     out, err = messages[b"out"], messages[b"err"]
     assert (out.priority, err.priority) == (16 * 8 + 6, 16 * 8 + 3)  # info, err
@@ -121,6 +127,7 @@ def test_a_line_is_of_the_action_that_began_it(shared: Daemon, receiver: Make):
     actions = [{"machine": "process", "parameters": {"shell": line}} for line in ("echo a; echo b", "printf c", "echo d; echo e")]
     task_id = shared.submit(actions=actions[:2], cleanup=actions[2:], logging=target.logging())
     assert unforwarded(shared, task_id) == 0
+    arrived(target, 4)
     assert [(each.text, each.data["action"]) for each in target.messages] == [(b"a", "0"), (b"b", "0"), (b"cd", "1"), (b"e", "2")]
 
 
@@ -129,6 +136,7 @@ def test_the_bytes_of_a_line_are_those_of_the_command(shared: Daemon, receiver: 
     target = receiver(Tcp)
     script = r"printf 'plain\n\nnaïve\n\377\376\n\033[31mred\033[0m\ttab\r\nnul\000here\nno line feed'"
     assert unforwarded(shared, shared.submit("sh", "-c", script, logging=target.logging())) == 0
+    arrived(target, 7)
     assert target.texts == [
         b"plain", b"", b"\xef\xbb\xbf" + "naïve".encode(), b"\xff\xfe", b"\x1b[31mred\x1b[0m\ttab\r", b"nul\0here", b"no line feed",
     ]  # fmt: skip
@@ -153,6 +161,7 @@ def test_masked_secrets_are_masked_and_stamps_are_there(shared: Daemon, receiver
     terms = {"secrets": [{"name": "password", "env": "PASSWORD"}], "maskSecrets": True, "outputTimestamps": True}
     task_id = shared.submit("sh", "-c", 'echo "it is $PASSWORD"', **terms, logging=target.logging())
     assert unforwarded(shared, task_id) == 0
+    arrived(target, 1)
     (text,) = target.texts
     assert text.endswith(b"Z it is ********")
     assert text + b"\n" == shared.output(task_id)
@@ -594,7 +603,7 @@ def test_the_journal_has_every_line_with_its_fields(make_daemon: Callable[..., D
     assert (err["MESSAGE"], err["PRIORITY"], out[0]["PRIORITY"]) == ("last", "3", "6")
     fields = ("SYSLOG_IDENTIFIER", "TASK_RUNNER_NAME", "TASK_RUNNER_ENTITY", "TASK_RUNNER_ATTEMPT", "TASK_RUNNER_ACTION")
     assert tuple(err[name] for name in fields) == ("build!", "build", "gs-17", "1", "0")
-    assert b"last" in target.texts
+    wait_for(lambda: b"last" in target.texts, "the syslog server has all of it too")
 
 
 # -- refusals

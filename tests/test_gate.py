@@ -422,8 +422,15 @@ def test_a_unix_socket_needs_no_token_if_so_chosen(tmp_path: Path):
         stderr=subprocess.DEVNULL,
     )
     try:
-        with httpx.Client(transport=httpx.HTTPTransport(uds=str(path)), base_url="http://localhost") as client:
-            wait_for(lambda: path.exists() and client.get("/ready").status_code == 200, "the daemon answers")
+        with httpx.Client(transport=httpx.HTTPTransport(uds=str(path)), base_url="http://localhost", timeout=PATIENCE) as client:
+
+            def answers() -> bool:
+                try:
+                    return client.get("/ready").status_code == 200
+                except httpx.ConnectError:
+                    return False  # it is not there yet, or nobody listens yet
+
+            wait_for(answers, "the daemon answers")
             created = client.post("/v1/tasks", json={"command": ["true"]})
             assert created.status_code == 201
             over = client.get(f"/v1/tasks/{created.json()['taskId']}?wait=60", timeout=PATIENCE + 10)

@@ -440,7 +440,8 @@ def test_a_runner_that_comes_too_late_does_nothing(sayer):
 
 
 def test_processor_time_of_what_runs_elsewhere_is_a_sign_that_it_gets_on(sayer):
-    elsewhere = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    now_and_then = "import time\nwhile True:\n sum(range(100_000))\n time.sleep(0.05)"
+    elsewhere = subprocess.Popen([sys.executable, "-c", now_and_then])
     try:
         first = RUNS + f"say(process={elsewhere.pid}); stage.wait('a'); say(process=2**30); stage.hang()"
         it = sayer(remote(first), stall={"afterSeconds": 1})

@@ -406,7 +406,7 @@ def test_an_instance_that_nothing_was_done_to_has_no_tasks(i3d: I3d):
 # -- refusals
 
 NO_CHOICE = "this daemon knows no fleets, regions and labels: name the instances in applicationInstanceIds"
-NO_ID = "is no valid ID: a whole number from 1 is expected"
+NO_ID = "is no valid ID: a whole number from 1 to 2^63-1 is expected"
 NO_HOST = (
     "a command for a host is one for all of its instances, and this daemon does not know which there are: "
     "send it to each of them, POST /v3/customCommand/applicationInstance/{applicationInstanceId}"
@@ -582,7 +582,7 @@ def test_what_came_in_elsewhere_is_not_shown_here(i3d: I3d):
     made = i3d.daemon.post("/v1/batches", {"task": {"command": ["true"]}, "entities": ["81"]}).json()
     i3d.daemon.wait(made["tasks"][0])
     assert i3d.get(f"{INSTANCE}/81/task").json() == []
-    newest = i3d.get(TASK).json()[0]["id"]
+    newest = i3d.only(i3d.create("fail", 82))
     assert i3d.get(f"{TASK}/{newest + 1}").status_code == 404
     listed = json.dumps(i3d.get(BATCH).json())
     assert '"entityId": 81' not in json.dumps(i3d.get(TASK).json())

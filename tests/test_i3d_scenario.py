@@ -24,7 +24,7 @@ TEMPLATES = {
     },
     "serve": {
         "parameters": {"gate": {}},
-        "task": {"command": ["sh", "-c", 'until [ -e "$1" ]; do sleep 0.05; done', "sh", "${gate}"]},
+        "task": {"command": ["sh", "-c", 'until [ -e "$1" ]; do sleep 0.1; done', "sh", "${gate}"]},
     },
 }  # fmt: skip
 

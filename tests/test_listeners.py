@@ -10,7 +10,8 @@ from typing import Any
 import httpx
 import pytest
 from conftest import wait_for
-from served import GUNICORN, SERVE, Served, free_port, refusal
+from ports import free_port
+from served import GUNICORN, SERVE, Served, refusal
 
 from task_runner.api import binds
 from task_runner.api.listener import Listener

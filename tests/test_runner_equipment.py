@@ -558,7 +558,7 @@ def silent_server() -> Iterator[str]:
 @pytest.mark.parametrize("way", ["stop", "timeout"])
 def test_placing_files_can_be_stopped(attempt: Start, silent_server: str, way: str):
     files = [{"path": "a", "fetch": {"url": silent_server, "timeoutSeconds": 600}}]
-    limit = {"timeoutSeconds": 0.5} if way == "timeout" else {}
+    limit = {"timeoutSeconds": 2} if way == "timeout" else {}
     task = attempt({"actions": [shell("echo never")], "files": files, "cleanup": [shell("echo bye")], **limit})
     task.until(lambda status: status.state is State.PROVISIONING)
     task.pause()  # is refused: there is nothing to pause yet

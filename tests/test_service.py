@@ -313,6 +313,51 @@ async def test_a_full_disk_refuses_requests_and_keeps_endings(made):
     assert made.service.get(running).record.status.exit_code == 4
 
 
+@contextlib.contextmanager
+def full_disk(after: int = 0):
+    """The store takes nothing more after so many transactions."""
+    real, room = store_module._commit, iter(range(after))
+    full = StorageFull("tasks.db: database or disk is full")
+    store_module._commit = lambda db, jobs: full if next(room, None) is None else real(db, jobs)
+    try:
+        yield
+    finally:
+        store_module._commit = real
+
+
+@in_world()
+async def test_what_ended_and_was_deleted_on_a_full_disk_is_not_run_again_by_the_next_daemon(made):
+    with full_disk(after=1):  # that it was accepted
+        task_id = await made.submit("sleep")
+        await made.until(lambda: made.state(task_id) is State.RUNNING)
+        made.environment.finish(task_id, exit_code=4)
+        await made.over(task_id)
+        with pytest.raises(StorageFull):  # without its files nothing would tell that it has run
+            await made.service.delete(task_id)
+        await made.service.stop_serving()
+    made.service = made._new_service()
+    await made.service.start()
+    await made.service.recovered.wait()
+    assert (await made.over(task_id)).record.status.exit_code == 4
+    await made.service.delete(task_id)
+    assert len(made.environment.launches) == 1
+
+
+@in_world()
+async def test_what_was_deleted_and_ended_on_a_full_disk_is_gone_with_the_next_daemon(made):
+    task_id = await made.submit("sleep")
+    await made.until(lambda: made.state(task_id) is State.RUNNING)
+    with full_disk(after=2):  # that it is hidden, and that it is to stop
+        await made.service.delete(task_id)
+        await made.until(lambda: task_id not in made.environment.known())
+        await made.service.stop_serving()
+    made.service = made._new_service()
+    await made.service.start()
+    await made.service.recovered.wait()
+    await made.until(lambda: made.service.store.get(task_id) is None)
+    assert len(made.environment.launches) == 1
+
+
 @in_world()
 async def test_events_are_kept_in_order_and_survive_the_daemon(made):
     task_id = await made.submit("false")

@@ -103,6 +103,24 @@ def test_what_was_being_stopped_is_stopped_for_the_same_reason(receipt, reason):
     assert inherit(told(RUNS, state=State.STOPPING, receipt=receipt), RUNS, NOW).stopping == reason
 
 
+@pytest.mark.parametrize(
+    ("note", "receipt", "cleanup", "over"),
+    [
+        (None, None, False, False),
+        ({"stage": "running"}, None, False, False),
+        ({"stage": "ended"}, None, False, False),  # nobody knows how
+        ({"stage": "ended", "exit_code": 0}, None, False, True),
+        ({"stage": "ended", "signal": "SIGKILL"}, Receipt(reason="stop", finished_at=stamp(START)), False, True),
+        ({"stage": "ended", "signal": "SIGKILL"}, Receipt(reason="stop"), False, False),
+        ({"stage": "ended", "exit_code": 0}, None, True, False),
+    ],
+)
+def test_a_container_that_ended_before_it_was_stopped_has_not_been_stopped(note, receipt, cleanup, over):
+    container = None if note is None else ContainerNote(engine="podman", name="c", image="i", **note)
+    action = replace(RUNS, container=container, cleanup=cleanup)
+    assert inherit(told(action, state=State.STOPPING, receipt=receipt), action, NOW).over is over
+
+
 def test_a_cleanup_has_the_time_that_is_left_of_it():
     tidy = replace(RUNS, cleanup=True, started_at=stamp(START + 4))
     assert inherit(told(tidy, paused_seconds=3.0), tidy, NOW).spent == 66.0

@@ -7,6 +7,7 @@ its default.
 from __future__ import annotations
 
 import json
+import re
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -77,7 +78,7 @@ def _listen(flags: Mapping[str, str], environ: Mapping[str, str], known: Setting
         if "executor" in known.dialect_binds:
             return []
         address = environ.get("LISTEN_ADDR") or DEFAULT_LISTEN_ADDR
-    if address.startswith(":") and socket.has_dualstack_ipv6():
+    if re.fullmatch(":[0-9]+", address) and socket.has_dualstack_ipv6():
         address = f"[::]{address}"  # as Go has it: by IPv4 and by IPv6
     return [("dialect_binds", json.dumps({**known.dialect_binds, "executor": address}))]
 

@@ -36,7 +36,7 @@ def admin_token(path: str) -> str:
     """The token of the state directory, made at first start. Raises Refused."""
     if os.path.lexists(path):
         return _read_token(path)
-    token = secrets.token_urlsafe(32)
+    token = secrets.token_hex(32)  # nothing that a command line takes for an option, as "-x…"
     # complete before it has its name: a crash in between leaves no empty token
     fresh = f"{path}.{os.getpid()}"
     fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)

@@ -114,7 +114,7 @@ def _inherited() -> dict[str, str]:
 async def starts_finished(state: StateDirectory) -> None:
     """Wait until no start of an earlier launcher is on its way, or patience ends.
 
-    Nothing depends on the outcome but tidiness: a start that comes late finds its attempt void.
+    Nothing depends on the outcome but tidiness: a start that comes late finds its attempt void, and its daemon gone.
     """
     deadline = time.monotonic() + STARTS_PATIENCE
     while state.starts_under_way():

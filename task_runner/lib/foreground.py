@@ -51,9 +51,11 @@ def main(argv: list[str]) -> int:
     signals.install()
     places = cgroups.find(cgroups.name_of(directory.task)) if spec.limits is not None else None
     options = Options(locks=os.path.join(directory.task, "locks"), host_files=("/",), cgroups=places)
-    runner = TaskRunner("cli", spec, directory, options, on_turn=_Terminal(spec, directory))
+    terminal = _Terminal(spec, directory)
+    runner = TaskRunner("cli", spec, directory, options, on_turn=terminal)
     runner.claim()
     status = runner.run()
+    terminal.show()  # what a filter of the output wrote after the last turn
     if places is not None:
         cgroups.leave(places)
     if status.error is not None:
@@ -114,9 +116,12 @@ class _Terminal:
         self._directory = directory
         self._typing = any(map(wants_input, (*spec.actions, *spec.cleanup)))
 
-    def __call__(self) -> None:
+    def show(self) -> None:
         for each in self._shown:
             each.turn()
+
+    def __call__(self) -> None:
+        self.show()
         if self._typing and select.select([0], [], [], 0)[0]:
             data = os.read(0, 1 << 16)
             self._typing = bool(data)

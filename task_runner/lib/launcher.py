@@ -20,6 +20,7 @@ import gc
 import json
 import os
 import resource
+import select
 import signal
 import socket
 import sys
@@ -45,10 +46,11 @@ REHEARSALS = 10
 def main(argv: list[str]) -> NoReturn:
     """Fork runners until the daemon goes. Arguments: the path of launcher.lock, which stands in the state directory;
     how many files a task may open; the options that requests are going to have."""
-    parent = os.getppid()
+    failpoint.reach("launcher.begun")
+    daemon = socket.socket(fileno=0)
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:
-        sys.exit(0)  # the daemon went before it could be watched
+    if _has_gone(daemon):
+        sys.exit(0)  # before it could be watched
     # the daemon needs a descriptor for every runner and has raised its own limit; commands get the usual one
     _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(int(argv[2]), hard), hard))
@@ -59,7 +61,6 @@ def main(argv: list[str]) -> NoReturn:
     forbid_new_privileges()  # runners and all that they start inherit that
     signals.install()
     oom.shield()
-    daemon = socket.socket(fileno=0)
     _prepare(_Rehearsal(os.path.join(os.path.dirname(argv[1]), "tasks"), argv[3].encode(), daemon))
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
@@ -151,6 +152,8 @@ def _become_runner(start: _Start, daemon: socket.socket, held: int) -> NoReturn:
 
 def _claim(start: _Start, daemon: socket.socket) -> bool:
     """Make the directory and claim the attempt; False if it is not ours to run, or cannot be run now."""
+    if _has_gone(daemon):
+        return False
     try:
         start.directory.create()
         write_control(start.directory.spec, start.spec_json)
@@ -161,6 +164,19 @@ def _claim(start: _Start, daemon: socket.socket) -> bool:
         _answer(daemon, start, str(error))
         return False
     return True
+
+
+def _has_gone(daemon: socket.socket) -> bool:
+    """Whether the daemon that asked for this start is not there any more.
+
+    Then the task is another daemon's to start, which may have done so, and have removed the task with its directory
+    when it was over: no claim would be left to say that it has run. A launcher that is slow to begin finds requests
+    of a daemon that has died meanwhile, and a runner that is slow may come to its claim when nobody waits for it any
+    more (`starts_finished`).
+    """
+    poll = select.poll()
+    poll.register(daemon, 0)  # that the other end is closed is told in any case
+    return bool(poll.poll(0))
 
 
 def _answer(daemon: socket.socket, start: _Start, error: str) -> None:

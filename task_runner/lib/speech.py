@@ -160,8 +160,11 @@ class Speech:
 
     def heard_news(self) -> None:
         """Its container or its ending is known, or known better."""
-        if self.hearing.ending is not None:
+        ending, container = self.hearing.ending, self.hearing.container
+        if ending is not None:
             failpoint.reach("runner.heard-ending")
+        # a stop that comes later ends nothing, though output is still to be copied
+        if ending is not None or (container is not None and container.has_ended):
             self._family.over = self._family.remote is not None
         note = self._report.note
         if note is not None and note.container != self.hearing.container:

@@ -51,6 +51,8 @@ class Legacy:
     paused: float | None
     #: why the task was being ended; none: it was not
     stopping: str | None
+    #: what its container was for had ended by itself, before that
+    over: bool
 
 
 def inherit(status: Status, action: ActionStatus, now: Now) -> Legacy:
@@ -65,6 +67,7 @@ def inherit(status: Status, action: ActionStatus, now: Now) -> Legacy:
         try_spent=max(0.0, _try_time(status, action, now) - pauses),
         paused=paused,
         stopping=_reason(status) if status.state is State.STOPPING else None,
+        over=_is_over(status, action),
     )
 
 
@@ -89,6 +92,12 @@ def _try_time(status: Status, action: ActionStatus, now: Now) -> float:
     if action.process is None or action.process.boot_id != now.boot_id:
         return 0.0
     return now.since_boot - action.process.start_time / now.ticks_a_second
+
+
+def _is_over(status: Status, action: ActionStatus) -> bool:
+    """A stop that has cut it short stands in an open receipt; of a cleanup that is not told."""
+    cut = status.receipt is not None and status.receipt.finished_at is None
+    return action.container is not None and action.container.has_ended and not cut and not action.cleanup
 
 
 def _reason(status: Status) -> str:

@@ -250,8 +250,8 @@ class Supervision:
         if order.reason not in _OF_ONE_ACTION:
             self.enter(Event.STOP)
         self._family.end(order)
-        if self._family.remote is not None and self._family.stop is not None and not self.cleaning:
-            # so that a runner that takes this up knows why it was being stopped
+        if self._family.remote is not None and self._family.stop is not None and self.cut and not self.cleaning:
+            # so that a runner that takes this up knows why it was being stopped, and whoever looks why it ends
             self._report.receipt = replace(self._family.stop.receipt(), finished_at=None)
             self.tell()
 

@@ -119,6 +119,7 @@ class Tries:
         note.process = note.process or process.identify(self._family.main)
         self._supervision.started()
         if legacy is not None:
+            self._family.over = legacy.over
             self._stop_again(legacy)
         self._supervision.see_out()
         return self._close_try(note, speech, index, action)

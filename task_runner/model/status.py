@@ -131,6 +131,11 @@ class ContainerNote:
     #: it could not be removed when it was over, and is when its engine lets it be
     left: bool = False
 
+    @property
+    def has_ended(self) -> bool:
+        """It has, and it is known how."""
+        return self.stage == "ended" and (self.exit_code is not None or self.signal is not None)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ActionStatus:

@@ -156,6 +156,10 @@ class Book:
             if task.final:
                 self.active.pop(task.id, None)
 
+    def is_unsaved(self, task: Task) -> bool:
+        """Whether it is over, and the store has not taken that yet."""
+        return task in self._unsaved_endings
+
     async def write_now_or_later(self, ops: list[Op]) -> None:
         """Bring a change to the store that nobody waits for."""
         try:

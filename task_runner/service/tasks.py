@@ -263,7 +263,8 @@ class TaskService:
 
     async def delete(self, task_id: str) -> None:
         """Forget a task. One that is active is hidden at once, stopped, and removed when it is over. Raises Conflict
-        where other tasks wait for its end."""
+        where other tasks wait for its end, and StorageFull: where the store does not know of its end its files go not
+        before it does, since nothing else tells the next daemon that it has run."""
         task = self.get(task_id)
         if waiting := self.book.dependants.waiting_for(task.id):
             raise Conflict(f"task {waiting[0].id} waits for this one: stop or delete it first")
@@ -272,7 +273,8 @@ class TaskService:
         try:
             await self.book.write([statements.hide(task.id)])
         except StorageFull:
-            if not task.final:
+            if not task.final or self.book.is_unsaved(task):
+                self._leaving.discard(task.id)
                 raise
         task.deleted = True
         if task.final:

@@ -3,7 +3,7 @@
 Most of what the start of a daemon, of a verb or of a runner costs is its imports, and tests start thousands. Here they
 are done once. KIND is one of `KINDS`, FD a socket that keeps messages apart. Each message is a request in JSON,
 {"env": {…}, "cwd": …, "session": whether it leads a session of its own, "arguments": […]}, sent with descriptors: one
-end of a socket pair, on which first the pid is said and, when the program has ended, its wait status, each as a line;
+end of a socket pair, on which first the pid is said, with a descriptor of the process, and at its end its wait status;
 its standard input, output and error; and what else the kind wants.
 """
 
@@ -121,7 +121,10 @@ class Nursery:
                 pidfd = os.pidfd_open(pid)
                 self._children[pidfd] = (pid, socket.socket(fileno=tell))
                 poll.register(pidfd, select.POLLIN)
-                self._children[pidfd][1].sendall(b"%d\n" % pid)
+                try:
+                    socket.send_fds(self._children[pidfd][1], [b"%d" % pid], [pidfd])
+                except OSError:
+                    pass  # nobody wants to know
 
     def _hear(self) -> tuple[dict[str, Any], list[int]]:
         data, ancillary, _flags, _address = self._asks.recvmsg(1 << 20, socket.CMSG_SPACE(4 * MOST_DESCRIPTORS))
@@ -139,7 +142,7 @@ class Nursery:
         _pid, status = os.waitpid(pid, 0)
         with tell:
             try:
-                tell.sendall(b"%d\n" % status)
+                tell.sendall(b"%d" % status)
             except OSError:
                 pass  # nobody wants to know
 

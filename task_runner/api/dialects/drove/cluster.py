@@ -15,7 +15,7 @@ from task_runner.api.app import service_of
 from task_runner.api.dialects.drove.envelope import success
 from task_runner.api.dialects.drove.executors import Node, node_of
 from task_runner.api.dialects.drove.node import millis, now_millis
-from task_runner.api.dialects.drove.record import KEY
+from task_runner.api.dialects.drove.tasks import unfinished
 from task_runner.model.scopes import Scope
 
 MAINTENANCE, NORMAL = "MAINTENANCE", "NORMAL"
@@ -43,9 +43,7 @@ def summary(node: Node, active_tasks: int) -> dict[str, Any]:
 
 async def get_cluster(request: Request) -> Response:
     """GET /apis/v1/cluster"""
-    tasks = service_of(request).book.active.values()
-    active = sum(1 for task in tasks if task.record.origin == KEY and not task.final and not task.deleted)
-    return success(summary(node_of(request), active))
+    return success(summary(node_of(request), len(unfinished(service_of(request)))))
 
 
 async def set_maintenance(request: Request) -> Response:

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from task_runner.api.dialects.drove import httpcall
+from task_runner.api.dialects.drove.httpcall import NameOf
 from task_runner.api.dialects.drove.reader import EMPTY, NULL, Reader
 
 _TYPES = ("INLINE", "EXECUTOR_LOCAL_FILE", "CONTROLLER_HTTP_FETCH", "EXECUTOR_HTTP_FETCH")
 #: of the working directory; nobody else's files lie there
 _DIRECTORY = "drove-configs"
-
-#: the name of the server's secret that has this value
-NameOf = Callable[[str], str | None]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -16,15 +16,13 @@ from starlette.responses import Response
 from task_runner.api.access import route
 from task_runner.api.app import service_of
 from task_runner.api.dialects.drove.envelope import failure, invalid, success
-from task_runner.api.dialects.drove.node import executor_id, hostname, now_millis
-from task_runner.api.dialects.drove.record import KEY
+from task_runner.api.dialects.drove.node import NUMA, executor_id, hostname, now_millis
 from task_runner.api.dialects.drove.taskinfo import view
-from task_runner.api.dialects.drove.tasks import place_of
+from task_runner.api.dialects.drove.tasks import place_of, unfinished
 from task_runner.model.scopes import Scope
 from task_runner.service.schedule import CPU, CPUS, MEMORY, Room
 from task_runner.service.tasks import TaskService
 
-_NUMA = "0"
 ACTIVE, BLACKLISTED = "ACTIVE", "BLACKLISTED"
 
 
@@ -127,15 +125,15 @@ def details(node: Node, tasks: list[dict[str, Any]]) -> dict[str, Any]:
             "executorId": node.executor_id,
             "cpus": {
                 "type": "CPU",
-                "freeCores": {_NUMA: cores[node.cores.used :]},
-                "usedCores": {_NUMA: cores[: node.cores.used]},
+                "freeCores": {NUMA: cores[node.cores.used :]},
+                "usedCores": {NUMA: cores[: node.cores.used]},
             },
             "memory": {
                 "type": "MEMORY",
-                "freeMemory": {_NUMA: node.memory.free},
-                "usedMemory": {_NUMA: node.memory.used},
+                "freeMemory": {NUMA: node.memory.free},
+                "usedMemory": {NUMA: node.memory.used},
             },
-            "layout": {"cores": {_NUMA: cores}, "memory": {_NUMA: node.memory.total}},
+            "layout": {"cores": {NUMA: cores}, "memory": {NUMA: node.memory.total}},
         },
         "instances": [],
         "tasks": tasks,
@@ -163,9 +161,8 @@ async def get_executor(request: Request) -> Response:
 
 def _tasks(service: TaskService) -> list[dict[str, Any]]:
     """TaskInfo of each that a runner has."""
-    tasks = (each for each in service.book.active.values() if each.record.origin == KEY)
-    there = [each for each in tasks if not (each.waiting or each.final or each.deleted)]
-    return [view(each, place_of(service)) for each in sorted(there, key=lambda each: each.seq)]
+    place = place_of(service)
+    return [view(each, place) for each in unfinished(service) if not each.waiting]
 
 
 async def blacklist(request: Request) -> Response:

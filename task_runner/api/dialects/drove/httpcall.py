@@ -6,12 +6,11 @@ secret is kept. So clients send what they always have, and whoever runs the serv
 
 from __future__ import annotations
 
-import base64
-import binascii
 import re
 from collections.abc import Callable
 from typing import Any
 
+from task_runner.api.dialects.drove import basic
 from task_runner.api.dialects.drove.reader import EMPTY, Reader
 from task_runner.api.dialects.drove.units import Duration
 
@@ -20,7 +19,11 @@ _SECOND = Duration(1, "second")
 _GOOD = [200]
 _HOST = re.compile(r"[A-Za-z0-9._-]+|\[?[0-9A-Fa-f:.]+\]?")
 #: names of headers whose values nobody should read
-_PRIVATE = re.compile(r"(proxy-)?authorization|cookie|.*(token|secret|passw|api-?key|access-?key).*", re.IGNORECASE)
+_PRIVATE = re.compile(
+    r".*authorization|cookie|.*(token|secret|passw|api-?key|access-?key|credential|signature|session).*", re.IGNORECASE
+)
+#: values that are credentials whatever their header is called
+_SHOWN = re.compile(r"(basic|bearer|digest|token)\s+\S.*", re.IGNORECASE | re.DOTALL)
 #: bytes of the shortest value that is taken for a secret where it is not known to be one
 _LEAST = 4
 _CLEAR = (
@@ -28,6 +31,7 @@ _CLEAR = (
     "secrets_dir), and send the same request again"
 )
 
+#: the name of the server's secret that has this value
 NameOf = Callable[[str], str | None]
 
 
@@ -86,7 +90,7 @@ def _headers(call: Reader, name_of: NameOf) -> dict[str, Any]:
             told = _authorization(call, f"headers.{header}", value, name_of)
         elif (name := name_of(value) if len(value.encode()) >= _LEAST else None) is not None:
             secrets[header] = name
-        elif _PRIVATE.fullmatch(header):
+        elif _PRIVATE.fullmatch(header) or _SHOWN.fullmatch(value):
             call.fault(f"headers.{header}", _CLEAR)
         else:
             headers[header] = value
@@ -121,8 +125,8 @@ def _authorization(call: Reader, field: str, value: str, name_of: NameOf) -> dic
 
 
 def _basic(text: str) -> tuple[str, str] | None:
+    pair = basic.pair_of(text)
     try:
-        user, colon, password = base64.b64decode(text, validate=True).decode().partition(":")
-    except (binascii.Error, UnicodeDecodeError):
+        return None if pair is None else (pair[0].decode(), pair[1].decode())
+    except UnicodeDecodeError:
         return None
-    return (user, password) if colon else None

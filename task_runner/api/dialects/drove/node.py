@@ -9,6 +9,8 @@ from datetime import UTC, datetime, timedelta
 
 from task_runner.lib.clock import Clock
 
+#: all processors and memory are shown as those of one NUMA node
+NUMA = "0"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 

@@ -156,8 +156,8 @@ def _place(service: TaskService, reader: Reader, wanted: TaskSpec) -> None:
 
 
 def _active(service: TaskService, app: str) -> int:
-    """Tasks of a source application that are not over."""
-    tasks = [each for each in service.book.active.values() if not each.final and not each.deleted]
+    """Tasks of a source application that are not over: one that was deleted is there until it has ended."""
+    tasks = [each for each in service.book.active.values() if not each.final]
     return sum(1 for each in tasks if (names := names_of(each.alias)) is not None and names[0] == app)
 
 

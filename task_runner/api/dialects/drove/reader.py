@@ -7,14 +7,17 @@ not of the right shape, and what is of the right shape and not allowed.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from task_runner.api.dialects.drove.units import Duration, duration
+from task_runner.service.validate_record import MOST_FAULTS
 
 EMPTY = "must not be empty"
 NULL = "must not be null"
+_WHOLE = re.compile(r"\s*[+-]?\d{1,18}\s*", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +34,10 @@ class Faults:
 
     @property
     def all(self) -> list[str]:
-        return list(dict.fromkeys([*self.shapes, *self.values]))
+        """Each once, and the first of very many."""
+        found = list(dict.fromkeys([*self.shapes, *self.values]))
+        more = len(found) - MOST_FAULTS
+        return [*found[:MOST_FAULTS], f"and {more} more"] if more > 0 else found
 
 
 class Reader:
@@ -80,7 +86,7 @@ class Reader:
                 self.fault(name, NULL)
             return default
         try:
-            if isinstance(value, bool):
+            if isinstance(value, bool) or (isinstance(value, str) and not _WHOLE.fullmatch(value)):
                 raise ValueError
             number = int(value)
         except (ValueError, TypeError, OverflowError):

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import re
 
 from starlette.datastructures import Headers
 
-from task_runner.api.dialects.drove import applications, cluster, events, executors, logfiles, operations, tasks
+from task_runner.api.dialects.drove import applications, basic, cluster, events, executors, logfiles, operations, tasks
 from task_runner.api.dialects.drove.envelope import answer
 from task_runner.api.surface import Surface
 from task_runner.service.settings import Settings
@@ -22,10 +20,8 @@ def credential(headers: Headers) -> str | None:
         return rest.strip()
     if scheme.lower() != "basic":
         return given or None
-    try:
-        return base64.b64decode(rest, validate=True).decode().partition(":")[2]
-    except (binascii.Error, UnicodeDecodeError):
-        return None
+    pair = basic.pair_of(rest)
+    return None if pair is None else pair[1].decode("utf-8", "replace")
 
 
 def surface(_settings: Settings) -> Surface:

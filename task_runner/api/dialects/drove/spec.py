@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from task_runner.api.dialects.drove import configs, logspec, placement, resources, volumes
-from task_runner.api.dialects.drove.configs import NameOf
+from task_runner.api.dialects.drove.httpcall import NameOf
 from task_runner.api.dialects.drove.placement import Policy
 from task_runner.api.dialects.drove.reader import EMPTY, Reader
 from task_runner.api.dialects.drove.record import DroveRecord

@@ -154,13 +154,11 @@ def _foreseen(record: Record, note: ContainerNote | None) -> Outcome | None:
         return None
     if note.stage in ("unfetched", "unstarted"):
         return Outcome.FAILED
-    if note.stage != "ended" or (note.exit_code is None and note.signal is None):
+    if not note.has_ended:
         return None
     receipt = record.status.receipt if record.status is not None else None
     if receipt is not None and receipt.reason in OUTCOMES:
         return OUTCOMES[receipt.reason]
-    if record.state is State.STOPPING:
-        return None
     return Outcome.SUCCEEDED if note.exit_code == 0 and note.signal is None else Outcome.FAILED
 
 

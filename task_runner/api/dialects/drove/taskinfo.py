@@ -11,7 +11,7 @@ import uuid
 from dataclasses import dataclass
 from typing import Any
 
-from task_runner.api.dialects.drove.node import millis
+from task_runner.api.dialects.drove.node import NUMA, millis
 from task_runner.api.dialects.drove.record import DroveRecord, names_of, record_of
 from task_runner.api.dialects.drove.states import error_of, has_started, result_of, state_of
 from task_runner.errors import Damaged
@@ -20,8 +20,6 @@ from task_runner.model.machines import CONTAINER
 from task_runner.model.spec import Spec
 from task_runner.model.walls import ContainerParameters
 from task_runner.service.task import Record, Task
-
-_NUMA = "0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +94,8 @@ def _container(spec: Spec) -> ContainerParameters | None:
 
 def _resources(cores: int, memory_mb: int) -> list[dict[str, Any]]:
     return [
-        {"type": "CPU", "cores": {_NUMA: list(range(cores))}},
-        {"type": "MEMORY", "memoryInMB": {_NUMA: memory_mb}},
+        {"type": "CPU", "cores": {NUMA: list(range(cores))}},
+        {"type": "MEMORY", "memoryInMB": {NUMA: memory_mb}},
     ]
 
 

@@ -17,7 +17,7 @@ from task_runner.api.dialects.drove.node import executor_id, hostname
 from task_runner.api.dialects.drove.record import KEY, alias_of
 from task_runner.api.dialects.drove.states import LISTED, state_of
 from task_runner.api.dialects.drove.taskinfo import Place, names, view
-from task_runner.errors import Conflict, NotFound
+from task_runner.errors import Conflict, NotFound, StorageFull
 from task_runner.model.scopes import Scope
 from task_runner.service.task import Task
 from task_runner.service.tasks import TaskService
@@ -37,12 +37,17 @@ def find(request: Request) -> Task | None:
     return service_of(request).aliases.find(alias_of(app, name))
 
 
+def unfinished(service: TaskService) -> list[Task]:
+    """Those of Drove's clients that are not over, in the order of acceptance."""
+    found = [each for each in service.book.active.values() if each.record.origin == KEY]
+    there = [each for each in found if not each.final and not each.deleted and names(each) is not None]
+    return sorted(there, key=lambda each: each.seq)
+
+
 def active(service: TaskService) -> list[dict[str, Any]]:
     """TaskInfo of each that is active, as Drove counts it: not those that fail just now, nor those not yet examined."""
     place = place_of(service)
-    tasks = (each for each in service.book.active.values() if each.record.origin == KEY and not each.deleted)
-    found = [each for each in tasks if state_of(each.record) in LISTED and names(each) is not None]
-    return [view(each, place) for each in sorted(found, key=lambda each: each.seq)]
+    return [view(each, place) for each in unfinished(service) if state_of(each.record) in LISTED]
 
 
 async def list_tasks(request: Request) -> Response:
@@ -64,10 +69,14 @@ async def delete_task(request: Request) -> Response:
     if task is not None:
         try:
             await service_of(request).delete(task.id)
-            concerns(request, tasks=[task.id])
-            return success({"deleted": True})
-        except (Conflict, NotFound) as error:  # others wait for it; it is just being removed
+        except (Conflict, NotFound, StorageFull) as error:  # others wait for it; it is just being removed
             why = f": {error}"
+        else:
+            left = find(request)
+            if left is None or left.id != task.id:
+                concerns(request, tasks=[task.id])
+                return success({"deleted": True})
+            why = ": the disk is full, and it goes as soon as there is room"
     return failure(f"Could not delete {_asked(request)}{why}", {"deleted": False})
 
 

@@ -8,6 +8,7 @@ escaped, and a line feed ends it.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
@@ -48,8 +49,6 @@ def decode(body: bytes) -> Any:
         raise InvalidRequest(_complaint(error)) from None
     except RecursionError:
         raise InvalidRequest("exceeded max depth") from None
-    except ValueError as error:
-        raise InvalidRequest(str(error)) from None
     return _without_surrogates(value) if "\\ud" in text.lower() else value
 
 
@@ -77,7 +76,24 @@ def _no_constant(name: str) -> NoReturn:
     raise InvalidRequest(f"invalid character {_quoted(name.lstrip('-')[0])} looking for beginning of value")
 
 
-_DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_no_constant)
+def _whole(digits: str) -> int:
+    """Raises InvalidRequest for more digits than Python turns into a number."""
+    try:
+        return int(digits)
+    except ValueError:
+        raise InvalidRequest(f"json: a number of {len(digits)} digits is not read here") from None
+
+
+def _fraction(digits: str) -> float:
+    """Raises InvalidRequest for one that is too large: infinity could be kept, and not be written again."""
+    if math.isinf(value := float(digits)):
+        raise InvalidRequest(f"json: cannot unmarshal number {digits[:80]} into Go value of type float64")
+    return value
+
+
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_object, parse_constant=_no_constant, parse_int=_whole, parse_float=_fraction
+)
 
 
 def _without_surrogates(value: Any) -> Any:

@@ -17,7 +17,7 @@ _SUFFIXES = {
     **{letter: Decimal(1000) ** power for power, letter in enumerate(("k", "M", "G", "T", "P", "E"), 1)},
     **{f"{letter}i": Decimal(1024) ** power for power, letter in enumerate("KMGTPE", 1)},
 }  # fmt: skip
-_QUANTITY = re.compile(r"([+-]?[0-9.]+(?:[eE][+-]?[0-9]{1,3})?)([numkMGTPE]?|[KMGTPE]i)")
+_QUANTITY = re.compile(r"([+-]?[0-9.]{1,50}(?:[eE][+-]?[0-9]{1,3})?)([numkMGTPE]?|[KMGTPE]i)")
 _REFERENCE = re.compile(r"\$(\$)|\$\(([^()]+)\)")
 
 
@@ -31,7 +31,10 @@ class Part:
         self.where = where
         self.faults = faults
         self._left: dict[str, tuple[str, Any]] = {}
+        #: of all fields but those that are null
+        self.said: list[str] = []
         if isinstance(value, dict):
+            self.said = [name for name, item in value.items() if item is not None]
             self._left = {name.lower(): (name, item) for name, item in value.items() if item not in (None, "", [], {})}
         elif value is not None:
             faults.append(FieldError(where, "expected an object"))

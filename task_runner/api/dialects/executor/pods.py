@@ -12,6 +12,7 @@ from decimal import Decimal
 from typing import Any
 
 from task_runner.api.dialects.executor.kubernetes import Part, expand
+from task_runner.api.dialects.executor.volumes import Volumes, mounts, volumes_of
 from task_runner.errors import FieldError, InvalidRequest
 from task_runner.service.settings import Settings
 
@@ -19,8 +20,9 @@ TEMPLATE, CONTAINER = "podTemplateSpec", "spec.container"
 #: seconds that Kubernetes gives a pod to end
 _GRACE = 30
 _MB = 2**20
+#: of a user or group, in Kubernetes
+_LARGEST_ID = 2**31 - 1
 _PULL = {"Always": "always", "IfNotPresent": "missing", "Never": "never"}
-_VOLUME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _NO_CLUSTER = "there is no cluster here to ask; give the value itself"
 _NOBODY_ASKS = "nobody asks a task how it is; its exit code says how it ended"
 #: why a field is refused
@@ -51,7 +53,6 @@ _SECURITY = {
     "seccompProfile": "is the engine's own (RuntimeDefault)",
     "fsGroup": "an emptyDir can be written to by every user anyway",
 }
-_MOUNT = {"subPath": "mount the directory itself", "subPathExpr": "mount the directory itself"}
 #: our fields, as Kubernetes calls them
 _THEIRS = {
     "parameters.limits.memoryMb": "resources.limits.memory",
@@ -74,7 +75,7 @@ def spec_of_pod(name: str, template: dict[str, Any], settings: Settings) -> dict
     top.idle("metadata")  # for the cluster; it is kept with the request
     pod = top.part("spec")
     top.close({})
-    volumes = dict(_volume(each) for each in pod.parts("volumes"))
+    volumes = volumes_of(pod.parts("volumes"))
     security = _security(pod.part("securityContext"), (None, None))
     network = {"network": "host"} if pod.take("hostNetwork", bool) else {}
     steps = [_step(each, volumes, security, network) for each in [*pod.parts("initContainers"), *_main(pod)]]
@@ -173,11 +174,10 @@ class _Step:
         self.requests = requests
 
 
-_Volumes = dict[str, dict[str, Any] | None]
 _Ids = tuple[int | None, int | None]
 
 
-def _step(part: Part, volumes: _Volumes, pod: _Ids, network: dict[str, Any]) -> _Step:
+def _step(part: Part, volumes: Volumes, pod: _Ids, network: dict[str, Any]) -> _Step:
     name, image = part.take("name", str), part.need("image")
     env = _env(part.parts("env"))
     resources = part.part("resources")
@@ -192,7 +192,7 @@ def _step(part: Part, volumes: _Volumes, pod: _Ids, network: dict[str, Any]) -> 
         "workingDirectory": part.take("workingDir", str),
         "user": None if user is None else str(user) if group is None else f"{user}:{group}",
         "limits": limits,
-        **_mounts(part.parts("volumeMounts"), volumes),
+        **mounts(part.parts("volumeMounts"), volumes),
     }
     parameters |= {key: value for key, value in optional.items() if value}
     part.idle("ports", "resizePolicy", "stdinOnce", "terminationMessagePath", "terminationMessagePolicy")
@@ -233,7 +233,7 @@ def _pull(part: Part, image: str | None) -> str:
 
 def _security(part: Part, above: _Ids) -> _Ids:
     """User and group, by number; ``above``: those of the pod."""
-    user, group = part.take("runAsUser", int), part.take("runAsGroup", int)
+    user, group = _id(part, "runAsUser"), _id(part, "runAsGroup")
     user, group = (above[0] if user is None else user), (above[1] if group is None else group)
     if part.take("runAsNonRoot", bool) and not user:
         part.fault("runAsNonRoot", "whom the image runs as is not known before: say in runAsUser who it is to be")
@@ -245,41 +245,9 @@ def _security(part: Part, above: _Ids) -> _Ids:
     return user, group
 
 
-# -- volumes
-
-
-def _volume(part: Part) -> tuple[str, dict[str, Any] | None]:
-    """Its name, and where it is: a directory of this machine, or one of the task."""
-    name = part.take("name", str) or ""
-    if not _VOLUME.fullmatch(name):
-        part.fault("name", "expected small letters, digits and hyphens, at most 63")
-    names = part.names()
-    if [each.lower() for each in names] == ["emptydir"] or not names:
-        empty = part.part("emptyDir")
-        empty.close({"medium": "it is kept on the disk, beside the task's output", "sizeLimit": "cannot be enforced"})
-        part.close({})
-        return name, {"path": f"volumes/{name}", "makeDirectory": True}
-    host = part.part("hostPath") if "hostpath" in [each.lower() for each in names] else None
-    part.close(dict.fromkeys(names, "there are emptyDir and hostPath here, and no other volumes"))
-    if host is None:
-        return name, None
-    path = host.need("path")
-    host.only("type", "Directory", "File")
-    host.close({"type": "nothing is made on this machine: there are Directory and File"})
-    return name, {"source": path}
-
-
-def _mounts(parts: list[Part], volumes: _Volumes) -> dict[str, list[dict[str, Any]]]:
-    found: dict[str, list[dict[str, Any]]] = {"mounts": [], "workMounts": []}
-    for each in parts:
-        name, target = each.take("name", str) or "", each.need("mountPath")
-        read_only = {"readOnly": True} if each.take("readOnly", bool) else {}
-        if name not in volumes:
-            each.fault("name", f"there is no volume {name!r}; there are: {', '.join(volumes) or 'none'}")
-        elif (volume := volumes[name]) is not None:
-            kind = "mounts" if "source" in volume else "workMounts"
-            found[kind].append({**volume, "target": target, **read_only})
-        each.only("mountPropagation", "None")
-        each.only("recursiveReadOnly", "Disabled")
-        each.close(_MOUNT)
-    return found
+def _id(part: Part, name: str) -> int | None:
+    found: int | None = part.take(name, int)
+    if found is None or 0 <= found <= _LARGEST_ID:
+        return found
+    part.fault(name, f"expected a number from 0 to {_LARGEST_ID}")
+    return None

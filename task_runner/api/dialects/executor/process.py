@@ -58,12 +58,12 @@ def check_name(name: str) -> None:
 def in_their_words(error: InvalidRequest, asked: Asked) -> InvalidRequest:
     """The same refusal, with fields as the client has them."""
     command = asked.process.command or [] if asked.process else []
-    faults = []
+    faults: dict[FieldError, None] = {}  # a name is faulty as that, and as the alias
     for fault in error.fields:
         field = _field(fault.field, len(command))
         where = _prefix(asked) if field.startswith("process.") else ""
-        faults.append(FieldError(where + field, fault.message))
-    return InvalidRequest(fields=faults) if faults else error
+        faults[FieldError(where + field, fault.message)] = None
+    return InvalidRequest(fields=list(faults)) if faults else error
 
 
 def _field(field: str, commands: int) -> str:

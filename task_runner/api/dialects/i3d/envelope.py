@@ -22,6 +22,9 @@ FORM_ERRORS, TASK_ERROR = 11001, 23000
 #: errorCode for a status of HTTP; for others BAD_PARAMETER, or INTERNAL from 500 on
 _CODES = {401: NO_TOKEN, 403: FORBIDDEN, 404: NOT_FOUND, 409: TASK_ERROR, 421: FORBIDDEN, 422: FORM_ERRORS}
 
+#: said of what `number_of` does not take
+NO_ID = "no valid ID: a whole number from 1 to 2^63-1 is expected"
+
 Handler = Callable[[Request], Awaitable[Response]]
 
 
@@ -84,7 +87,7 @@ def number_in(request: Request, name: str) -> int:
     """The id of that name in the path. Raises BadId."""
     text = str(request.path_params[name])
     if (value := number_of(text)) is None:
-        raise BadId(f"{text[:80]!r} is no valid ID: a whole number from 1 is expected")
+        raise BadId(f"{text[:80]!r} is {NO_ID}")
     return value
 
 

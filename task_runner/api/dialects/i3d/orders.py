@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from task_runner.api.dialects.i3d.envelope import number_of
+from task_runner.api.dialects.i3d.envelope import NO_ID, number_of
 from task_runner.api.dialects.i3d.form import Form
 from task_runner.errors import FieldError, InvalidRequest
 from task_runner.model.batch import MAX_TASKS
@@ -73,7 +73,7 @@ def _instances(given: Any, form: Form, faults: list[FieldError]) -> list[str]:
 def instance_fault(text: str, form: Form) -> str | None:
     """Why this cannot be the id of an instance."""
     if (value := number_of(text)) is None:
-        return "no valid ID: a whole number from 1 is expected"
+        return NO_ID
     if value > form.largest:
         return f"clients of the OpenAPI description read no number beyond {form.largest}; set i3d_openapi = false"
     return None
