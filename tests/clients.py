@@ -101,6 +101,8 @@ class Proxy:
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         self.connections = 0
+        #: bytes that clients have been sent
+        self.answered = 0
         self._open: list[socket.socket] = []
         self._threads = [threading.Thread(target=self._serve)]
         self._threads[0].start()
@@ -145,6 +147,7 @@ class Proxy:
             while (left is None or left > 0) and (data := far.recv(65536)):
                 time.sleep(late)
                 near.sendall(data if left is None else data[:left])
+                self.answered += len(data)
                 left = None if left is None else left - len(data)
             if left is not None and left <= 0 and self._budgets(number) == 0:
                 far.recv(1)  # the server has answered, and nobody hears of it

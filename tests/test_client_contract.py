@@ -315,7 +315,7 @@ def test_no_event_is_missed_by_who_had_none_yet(kind: str, make_daemon: Callable
         with client_of(kind, daemon.url, daemon.token) as other:
             thread = _meanwhile(lambda: first.append(next(client.iter_events())))
             wait_for(lambda: proxy.connections, "it listens")
-            wait_for(lambda: _streams(daemon), "the stream is open")
+            wait_for(lambda: proxy.answered, "it has been told where the stream begins")
             daemon.kill()
             daemon.start(wait=False)
             task = other.submit(["true"])  # long accepted when the listener comes back, or not: it hears of it
@@ -323,12 +323,6 @@ def test_no_event_is_missed_by_who_had_none_yet(kind: str, make_daemon: Callable
         assert first[0]["taskId"] == task["taskId"]
         assert first[0]["state"] == "pending"
 
-
-def _streams(daemon: Daemon) -> bool:
-    """Whether the answer to somebody's stream of events has begun: asked by a task that nobody has seen."""
-    with open(f"/proc/{daemon.pid}/net/tcp") as table:
-        port = f"{int(daemon.url.rpartition(':')[2]):04X}"
-        return any(line.split()[1].endswith(f":{port}") and line.split()[3] == "01" for line in table.readlines()[1:])
 
 
 def test_a_key_is_good_for_its_time_and_one_body(kind: str, make_daemon: Callable[..., Daemon]):
