@@ -10,7 +10,7 @@ import asyncio
 import platform
 from collections.abc import Iterator, Sequence
 
-from prometheus_client import CONTENT_TYPE_LATEST, Metric, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, Histogram, Metric, generate_latest
 from prometheus_client.registry import Collector
 from starlette.requests import Request
 from starlette.responses import Response
@@ -72,7 +72,7 @@ class Metrics(Collector):
             self.meters.started.labels(before.origin).inc()
         first = _first_command(status)
         if first is not None and (before.status is None or _first_command(before.status) is None):
-            self.meters.latency.observe(max(0.0, seconds_of(first) - seconds_of(due_at(before))))
+            _observe(self.meters.latency, due_at(before), first)
 
     def _attempt_ended(self, outcome: Outcome, status: Status | None) -> None:
         if status is None:
@@ -80,8 +80,7 @@ class Metrics(Collector):
         for output in filter(None, (status.output, status.stderr)):
             self._written(output)
         if status.finished_at is not None and status.started_at is not None:
-            took = max(0.0, seconds_of(status.finished_at) - seconds_of(status.started_at))
-            self.meters.run_time.labels(outcome.value).observe(took)
+            _observe(self.meters.run_time.labels(outcome.value), status.started_at, status.finished_at)
 
     def _written(self, output: Output) -> None:
         self.meters.output.inc(output.bytes)
@@ -136,6 +135,15 @@ class Metrics(Collector):
         yield family(m.SPANS_EXPORTED, tracer.exported if tracer else 0)
         yield family(m.SPANS_FAILED, tracer.failed if tracer else 0)
         yield family(m.SPANS_DROPPED, tracer.dropped if tracer else 0)
+
+
+def _observe(histogram: Histogram, begin: str, end: str) -> None:
+    """The seconds between two stamps. One of a runner's file may have been damaged: then they are not known."""
+    try:
+        took = seconds_of(end) - seconds_of(begin)
+    except ValueError:
+        return
+    histogram.observe(max(0.0, took))
 
 
 def _first_command(status: Status) -> str | None:

@@ -111,7 +111,8 @@ def _of_task(task: Task, known: Names, record: Record) -> Span:
     start = record.created_at
     if first > 1:  # somebody asked for more attempts after its end
         began = [past.started_at for past in record.previous if past.attempt == first]
-        start = next(filter(None, began), None) or record.renewed_at or record.finished_at or start
+        began_at = next(filter(None, map(_time, began)), None)
+        start = began_at or record.renewed_at or _time(record.finished_at) or start
     attributes: dict[str, Value | None] = {
         "task_runner.task.id": task.id,
         "task_runner.task.name": task.name,
@@ -131,15 +132,15 @@ def _of_task(task: Task, known: Names, record: Record) -> Span:
         remote=context is not None and first == 1,
         state=known.state,
         start=start,
-        end=max(start, record.finished_at or start),
+        end=max(start, _time(record.finished_at) or start),
         fault=_fault(record.outcome, record.error, record.status),
         attributes=_known(attributes),
     )
 
 
 def _of_attempt(known: Names, record: Record, status: Status) -> list[Span]:
-    start = status.started_at or record.created_at
-    end = max(start, status.finished_at or record.finished_at or start)
+    start = _time(status.started_at) or record.created_at
+    end = max(start, _time(status.finished_at) or _time(record.finished_at) or start)
     usage = status.usage
     attributes: dict[str, Value | None] = {
         "task_runner.task.id": known.task_id,
@@ -170,7 +171,7 @@ def _of_attempt(known: Names, record: Record, status: Status) -> list[Span]:
 
 
 def _of_action(known: Names, whole: Span, attempt: int, action: ActionStatus) -> Span:
-    start = action.started_at or whole.start
+    start = _time(action.started_at) or whole.start
     attributes: dict[str, Value | None] = {
         "task_runner.task.id": known.task_id,
         "task_runner.attempt": attempt,
@@ -193,7 +194,7 @@ def _of_action(known: Names, whole: Span, attempt: int, action: ActionStatus) ->
         parent_id=whole.span_id,
         state=whole.state,
         start=start,
-        end=max(start, action.finished_at or whole.end),
+        end=max(start, _time(action.finished_at) or whole.end),
         fault=_fault(outcome, action.error, action),
         attributes=_known(attributes),
     )
@@ -206,7 +207,8 @@ def _stop(receipt: Receipt, end: str) -> Mark:
         "task_runner.stop.signalled": receipt.signalled_count,
         "task_runner.stop.killed": receipt.killed_count,
     }
-    return Mark(name="stop", at=receipt.requested_at or receipt.finished_at or end, attributes=_known(attributes))
+    at = _time(receipt.requested_at) or _time(receipt.finished_at) or end
+    return Mark(name="stop", at=at, attributes=_known(attributes))
 
 
 def _fault(outcome: Outcome | None, error: str | None, how: Status | ActionStatus | None) -> str | None:
@@ -228,6 +230,14 @@ def _word(outcome: Outcome | None) -> str | None:
 
 def _known(attributes: Mapping[str, Value | None]) -> dict[str, Value]:
     return {name: value for name, value in attributes.items() if value is not None}
+
+
+def _time(stamp: str | None) -> str | None:
+    """A stamp of a runner's file, which may have been damaged: then it is not known."""
+    try:
+        return None if stamp is None or datetime.fromisoformat(stamp).tzinfo is None else stamp
+    except ValueError:
+        return None
 
 
 def nanoseconds(stamp: str) -> int:
