@@ -128,6 +128,15 @@ class Drove(DialectClient):
             return False
 
 
+def clean_client(daemon: Daemon) -> Iterator[Drove]:
+    """A client; when its test is over nothing is held, and its tasks are deleted. What a fixture is made of."""
+    client = Drove(daemon)
+    yield client
+    tidy(client.directory)
+    for each in daemon.http.get("/v1/tasks", params={"origin": "drove"}).json():
+        daemon.http.delete(f"/v1/tasks/{each['taskId']}")
+
+
 def tidy(directory: Path) -> None:
     """Let everything go that is held."""
     for each in os.listdir(directory / "held"):

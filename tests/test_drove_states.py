@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from conftest import Daemon, wait_for
-from droving import APP, Drove, drove_daemon, start_held, tidy
+from droving import APP, Drove, clean_client, drove_daemon, start_held, tidy
 from engines import PodmanServer
 from imageregistry import Registry
 from images import Image, busybox, busybox_layer
@@ -54,11 +54,7 @@ def harbour(podman_server: PodmanServer, tmp_path_factory: pytest.TempPathFactor
 
 @pytest.fixture
 def drove(harbour: Daemon) -> Iterator[Drove]:
-    client = Drove(harbour)
-    yield client
-    tidy(client.directory)
-    for each in harbour.http.get("/v1/tasks", params={"origin": "drove"}).json():
-        harbour.http.delete(f"/v1/tasks/{each['taskId']}")
+    yield from clean_client(harbour)
 
 
 def fresh(**what: Any) -> Image:

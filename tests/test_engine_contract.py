@@ -254,7 +254,8 @@ LIMITS = TaskLimits(
 def test_limits_are_enforced_or_said_not_to_be(bench: Bench) -> None:
     order = bench.order(
         "ulimit -n; ulimit -c; head -c 2000000 /dev/zero > /tmp/large; stat -c %s /tmp/large;"
-        "for i in $(seq 40); do sleep 20 & done; echo all",
+        # one after the other: where the CRI has no limit of processes it comes right after the start
+        "for i in $(seq 200); do sleep 20 & sleep 0.05; done; echo all",
         limits=LIMITS,
     )
     container = bench.engine.create(order)

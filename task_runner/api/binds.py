@@ -22,7 +22,7 @@ def check(addresses: list[str], settings: Settings) -> None:
     listeners = own(settings)
     for address in addresses:
         dialect = _whose(address, listeners)
-        if dialect is not None and _open(dialect, settings):
+        if dialect is not None and lets_anybody_in(dialect, settings):
             continue  # somebody has said so
         if address.startswith("unix:") or _is_loopback(address):
             continue
@@ -110,7 +110,8 @@ def _whose(address: str, listeners: Mapping[str, Listener]) -> str | None:
     return next((name for name, listener in listeners.items() if listener.hears(server)), None)
 
 
-def _open(dialect: str, settings: Settings) -> bool:
+def lets_anybody_in(dialect: str, settings: Settings) -> bool:
+    """Whether whoever reaches a dialect's own address needs no token there."""
     return dialect == "executor" and settings.executor_auth == "none"
 
 

@@ -27,16 +27,6 @@ class Aliases:
         stored = self._book.store.by_alias(alias)
         return stored and self._book.active.get(stored.id, stored)
 
-    def leaving(self, origin: str) -> list[Task]:
-        """Deleted tasks of a surface that are not over yet, in the order of acceptance: hidden, and found by their
-        alias no more."""
-        found = [
-            task
-            for task in self._book.active.values()
-            if task.deleted and not task.final and task.record.origin == origin
-        ]
-        return sorted(found, key=lambda task: task.seq)
-
     @contextmanager
     def reserved(self, aliases: Sequence[str | None], origin: str) -> Iterator[None]:
         """While these are accepted nobody else gets one of them. Raises Conflict where one is taken, InvalidRequest

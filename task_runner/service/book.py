@@ -83,6 +83,16 @@ class Book:
         self._rank = max(self._rank, task.record.rank)
         self.dependants.add(task)
 
+    def unfinished(self, origin: str, *, deleted: bool = False) -> list[Task]:
+        """The tasks of a surface that are not over, in the order of acceptance; ``deleted``: those that are hidden, and
+        go when they are, in place of the others."""
+        found = [
+            task
+            for task in self.active.values()
+            if task.record.origin == origin and task.deleted == deleted and not task.final
+        ]
+        return sorted(found, key=lambda task: task.seq)
+
     def now(self) -> str:
         return stamp(self.clock.time())
 

@@ -39,9 +39,7 @@ def find(request: Request) -> Task | None:
 
 def unfinished(service: TaskService) -> list[Task]:
     """Those of Drove's clients that are not over, in the order of acceptance."""
-    found = [each for each in service.book.active.values() if each.record.origin == KEY]
-    there = [each for each in found if not each.final and not each.deleted and names(each) is not None]
-    return sorted(there, key=lambda each: each.seq)
+    return [each for each in service.book.unfinished(KEY) if names(each) is not None]
 
 
 def active(service: TaskService) -> list[dict[str, Any]]:

@@ -31,7 +31,7 @@ def find(service: TaskService, name: str) -> Task | None:
     """The task of this name; one that is being deleted only if there is no other."""
     alias = PREFIX + name
     return service.aliases.find(alias) or next(
-        (task for task in service.aliases.leaving(ORIGIN) if task.alias == alias), None
+        (task for task in service.book.unfinished(ORIGIN, deleted=True) if task.alias == alias), None
     )
 
 
@@ -43,13 +43,12 @@ async def everything(service: TaskService) -> list[Task]:
         page = await service.page(Query(origin=ORIGIN, after=after, limit=_PAGE))
         found += page
         if len(page) < _PAGE:
-            return [task for task in found if not task.deleted] + service.aliases.leaving(ORIGIN)
+            return [task for task in found if not task.deleted] + service.book.unfinished(ORIGIN, deleted=True)
 
 
 def count_active(service: TaskService) -> int:
     """How many are neither over nor being deleted."""
-    active = service.book.active.values()
-    return sum(1 for task in active if task.record.origin == ORIGIN and not task.deleted and not task.final)
+    return len(service.book.unfinished(ORIGIN))
 
 
 async def create(service: TaskService, asked: Asked, token: str) -> Task:
