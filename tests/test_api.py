@@ -6,6 +6,7 @@ import asyncio
 import http.client
 import json
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from attempts import suspend
 from conftest import PATIENCE, Daemon, wait_for
 
 from task_runner import __version__
@@ -446,6 +448,19 @@ def test_a_control_with_a_body_that_is_not_json_is_refused(shared: Daemon, call:
 
 
 # -- pausing
+
+
+def test_a_resume_behind_a_pause_wins_though_a_late_runner_hears_both_at_once(shared: Daemon):
+    task_id = shared.submit("sleep", "600")
+    shared.wait_state(task_id, "running")
+    runner = shared.runner_pid(task_id)
+    suspend(runner)
+    assert shared.post(f"/v1/tasks/{task_id}/pause").json()["state"] == "running"
+    assert shared.post(f"/v1/tasks/{task_id}/resume").json()["state"] == "running"
+    os.kill(runner, signal.SIGCONT)
+    # handlers of signals that are delivered together run in reverse: it resumes, and pauses then
+    task = wait_for(lambda: (t := shared.task(task_id))["pausedSeconds"] and t, "it was paused for a while")
+    assert shared.wait_state(task_id, "running")["pausedSeconds"] >= task["pausedSeconds"]
 
 
 def test_a_pause_stops_the_whole_tree_and_a_resume_lets_it_go_on(shared: Daemon):

@@ -106,7 +106,7 @@ class Task:
     launched_at: float | None = None
     #: the runner has been sent the intent
     delivered: bool = False
-    #: "paused" or "running": asked of its runner, and not yet seen to be so
+    #: "paused": asked of its runner, and not yet seen to be so; "running": asked last, and to stay so
     wish: State | None = None
     #: what it waits for, if that is not the queue
     pending_reason: str | None = None

@@ -191,7 +191,9 @@ class Watch:
             self._environment.pause(task.id, task.record.attempt)
         elif task.wish is State.RUNNING and state is State.PAUSED:
             self._environment.resume(task.id, task.record.attempt)
-        elif task.wish is state or state is State.STOPPING:
+        elif state in (State.STOPPING, State.PAUSED):
+            # A wish to run stays. Signals that are delivered together run their handlers in reverse: a runner that was
+            # late hears of a pause and the resume after it as resume, then pause.
             task.wish = None
 
     def _not_started(self, task: Task) -> None:
