@@ -6,12 +6,13 @@ ARGS ?=
 BIN := .venv/bin
 
 .NOTPARALLEL:
-.PHONY: help demo test lint bench install clean
+.PHONY: help demo test lint docs bench install clean
 
 help:
 	@echo "make demo     a task outlives the daemon that started it"
 	@echo "make test     all tests; as root, Debian packages that they need are installed"
 	@echo "make lint     ruff, mypy, import-linter"
+	@echo "make docs     the documentation as a site, in build/site"
 	@echo "make bench    the figures of doc/performance.md, each beside its reference"
 	@echo "make install  an environment in .venv, with the command .venv/bin/task-runner"
 	@echo "make clean    remove .venv and everything else that was made here"
@@ -28,6 +29,9 @@ lint: .venv/installed-for-tests
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+docs: .venv/installed-for-docs
+	$(BIN)/python -m mkdocs build --strict
+
 install: .venv/installed
 
 bench: .venv/installed
@@ -40,6 +44,10 @@ bench: .venv/installed
 
 .venv/installed-for-tests: pyproject.toml scripts/venv
 	scripts/venv .venv "$(PYTHON)" ".[test]"
+	@touch .venv/installed $@
+
+.venv/installed-for-docs: pyproject.toml scripts/venv
+	scripts/venv .venv "$(PYTHON)" ".[docs]"
 	@touch .venv/installed $@
 
 clean:

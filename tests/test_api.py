@@ -648,12 +648,10 @@ def test_the_small_routes(shared: Daemon):
 
 def test_the_description_lists_every_route(shared: Daemon):
     described = shared.http.get("/v1/openapi.json").json()
-    assert described["openapi"].startswith("3.")
+    assert described["openapi"].startswith("3.1")
     for route in v1.routes:
-        for method in (route.methods or set()) - {"HEAD"}:
-            operation = described["paths"][route.path_format][method.lower()]
-            assert operation["summary"]
-            assert ("parameters" in operation) == ("{" in route.path)
+        if route.doc is not None:  # which may be without one: test_openapi.py
+            assert (route.methods or set()) - {"HEAD"} <= {name.upper() for name in described["paths"][route.path_format]}
     assert described["components"]["schemas"]["Spec"]["properties"]["actions"]
     schema = shared.http.get("/v1/schema").json()
     assert schema["/"]

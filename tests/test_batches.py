@@ -199,6 +199,17 @@ def test_batches_are_listed_newest_first(shared: Daemon) -> None:
     assert [each["batchId"] for each in listed] == ids[::-1]
 
 
+def test_the_list_of_batches_has_pages(make_daemon: Callable[..., Daemon]) -> None:
+    daemon = make_daemon().start()
+    ids = [create(daemon, tasks=[{"command": ["true"]}])["batchId"] for _ in range(3)]
+    first = daemon.http.get("/v1/batches", params={"limit": 2})
+    create(daemon, tasks=[{"command": ["true"]}])  # what comes meanwhile does not move the next page
+    second = daemon.http.get(first.links["next"]["url"])
+    assert [each["batchId"] for each in first.json() + second.json()] == ids[::-1]
+    assert "next" not in second.links
+    assert daemon.http.get("/v1/batches", params={"cursor": "x"}).status_code == 400
+
+
 def test_an_unknown_batch_is_not_found(shared: Daemon) -> None:
     for path in ("", "/results"):
         assert shared.http.get(f"/v1/batches/0123456789abcdef{path}").status_code == 404

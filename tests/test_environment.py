@@ -128,6 +128,18 @@ async def test_a_running_attempt_is_alive_and_has_a_pulse(environment, listener)
 
 
 @contract
+async def test_what_runs_is_measured_and_what_has_ended_is_left_out(environment, listener):
+    environment.launch(launch(ONE, "sleep", "600"))
+    environment.launch(launch(TWO, "true"))
+    await until(lambda: state_of(environment, ONE) is State.RUNNING and state_of(environment, TWO) is State.EXITED)
+    await until(lambda: not environment.look(TWO, 1).alive)
+    statuses = [environment.look(each, 1).status for each in (ONE, TWO)]
+    found = await asyncio.to_thread(environment.measure, statuses)
+    assert set(found) == {ONE}
+    assert (found[ONE].processes, found[ONE].cpu_seconds is None, found[ONE].rss_bytes is None) == (1, False, False)
+
+
+@contract
 async def test_stop_ends_it_with_a_receipt(environment, listener):
     environment.launch(launch(ONE, "sleep", "600"))
     await until(lambda: state_of(environment, ONE) is State.RUNNING)

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from starlette.requests import Request
-from starlette.routing import Route
+from starlette.routing import Match, Route
 from starlette.types import Receive, Send
 from starlette.types import Scope as Connection
 
+from task_runner.api.contract.base import Operation
 from task_runner.errors import Forbidden
 from task_runner.model.scopes import Scope
 from task_runner.service.tokens import STRANGER, Token
@@ -69,11 +70,21 @@ class Door(Route):
         need: Need,
         methods: Collection[str] | None,
         changes: bool | None,
+        doc: Operation | None = None,
     ) -> None:
         super().__init__(path, endpoint, methods=methods)
         self.need = need
+        #: what the description of the API says of it; none: it is a page, or of another system's API
+        self.doc = doc
         #: its requests stand in the audit log
         self.changes = not SAFE_METHODS.issuperset(self.methods or SAFE_METHODS) if changes is None else changes
+
+    def is_for(self, _connection: Connection) -> bool:
+        """Whether a request for its path is for it; else a later route of the same path answers."""
+        return True
+
+    def matches(self, scope: Connection) -> tuple[Match, Connection]:
+        return super().matches(scope) if self.is_for(scope) else (Match.NONE, {})
 
     async def handle(self, scope: Connection, receive: Receive, send: Send) -> None:
         scope["route"] = self
@@ -89,10 +100,11 @@ def route(
     scope: Scope | Need,
     methods: Collection[str] | None = None,
     changes: bool | None = None,
+    doc: Operation | None = None,
 ) -> Door:
     """A route. ``changes``: whether what it does belongs in the audit log; by itself, if it is not for reading."""
     need = scope if isinstance(scope, Need) else Need((scope,))
-    return Door(path, endpoint, need=need, changes=changes, methods=methods)
+    return Door(path, endpoint, need=need, changes=changes, methods=methods, doc=doc)
 
 
 def holder_of(request: Request) -> Token:

@@ -10,16 +10,14 @@ from starlette.responses import Response
 
 from task_runner.api.access import route
 from task_runner.api.app import concerns, expander, service_of, token_of
-from task_runner.api.body import body_object, grace_of, idempotency_key, only, raw_body, signal_name_of
+from task_runner.api.body import grace_of, idempotency_key, raw_body, signal_name_of
+from task_runner.api.contract import batches as contract
+from task_runner.api.contract.tasks import CURSOR, NOTHING, STOPPING, WAIT_STOP
 from task_runner.api.output import json_response
-from task_runner.api.params import integer, seconds
 from task_runner.model.scopes import Scope
 from task_runner.service.accept import BatchOrder
 from task_runner.service.batchform import Expand, parse_batch
 from task_runner.service.validate import parse_json
-
-MAX_WAIT = 300.0
-PAGE, MAX_PAGE = 100, 1000
 
 
 async def create_batch(request: Request) -> Response:
@@ -38,16 +36,19 @@ def _order(raw: bytes, expand: Expand) -> BatchOrder:
 
 
 async def list_batches(request: Request) -> Response:
-    """GET /v1/batches: the newest first."""
-    limit = integer(request.query_params, "limit", PAGE, low=1, high=MAX_PAGE)
-    return json_response(service_of(request).batches.newest(limit))
+    """GET /v1/batches: the newest first; the next page in the Link header."""
+    params = request.query_params
+    limit = contract.LIMIT.number(params)
+    found, before = service_of(request).batches.newest(limit, CURSOR.read(params))
+    following = {"Link": f'</v1/batches?limit={limit}&cursor={before}>; rel="next"'} if before is not None else {}
+    return json_response(found, headers=following)
 
 
 async def get_batch(request: Request) -> Response:
     """GET /v1/batches/{id}: with ?wait=SECONDS, as soon as all of it is over."""
     service = service_of(request)
     batch = service.batches.get(request.path_params["batch_id"])
-    patience = seconds(request.query_params, "wait", 0.0, high=MAX_WAIT)
+    patience = contract.WAIT.read(request.query_params)
     if patience:
         await request.app.state.streams.wait_unless_closing(service.batches.wait(batch.id, patience))
     return json_response(service.batches.show(batch))
@@ -62,9 +63,8 @@ async def get_results(request: Request) -> Response:
 
 async def stop_batch(request: Request) -> Response:
     """POST …/stop: {"signal", "graceSeconds"}; answers after at most about ?wait= seconds (0.5)."""
-    service, body = service_of(request), await body_object(request)
-    only(body, "signal", "graceSeconds")
-    patience = seconds(request.query_params, "wait", 0.5, high=MAX_WAIT)
+    service, body = service_of(request), await STOPPING.of(request)
+    patience = WAIT_STOP.read(request.query_params)
     batch = await service.batches.stop(
         request.path_params["batch_id"], signal=signal_name_of(body), grace=grace_of(body), wait=patience
     )
@@ -82,18 +82,18 @@ async def resume_batch(request: Request) -> Response:
 
 
 async def _hold(request: Request, paused: bool) -> Response:
-    batches, body = service_of(request).batches, await body_object(request)
-    only(body)
+    batches = service_of(request).batches
+    await NOTHING.of(request)
     change: Any = batches.pause if paused else batches.resume
     return json_response(batches.show(await change(request.path_params["batch_id"])))
 
 
 routes = [
-    route("/v1/batches", create_batch, scope=Scope.SUBMIT_TEMPLATE, methods=["POST"]),
-    route("/v1/batches", list_batches, scope=Scope.READ),
-    route("/v1/batches/{batch_id}", get_batch, scope=Scope.READ),
-    route("/v1/batches/{batch_id}/results", get_results, scope=Scope.READ),
-    route("/v1/batches/{batch_id}/stop", stop_batch, scope=Scope.CONTROL, methods=["POST"]),
-    route("/v1/batches/{batch_id}/pause", pause_batch, scope=Scope.CONTROL, methods=["POST"]),
-    route("/v1/batches/{batch_id}/resume", resume_batch, scope=Scope.CONTROL, methods=["POST"]),
+    route("/v1/batches", create_batch, scope=Scope.SUBMIT_TEMPLATE, methods=["POST"], doc=contract.CREATE),
+    route("/v1/batches", list_batches, scope=Scope.READ, doc=contract.LIST),
+    route("/v1/batches/{batch_id}", get_batch, scope=Scope.READ, doc=contract.GET),
+    route("/v1/batches/{batch_id}/results", get_results, scope=Scope.READ, doc=contract.RESULTS),
+    route("/v1/batches/{batch_id}/stop", stop_batch, scope=Scope.CONTROL, methods=["POST"], doc=contract.STOP),
+    route("/v1/batches/{batch_id}/pause", pause_batch, scope=Scope.CONTROL, methods=["POST"], doc=contract.PAUSE),
+    route("/v1/batches/{batch_id}/resume", resume_batch, scope=Scope.CONTROL, methods=["POST"], doc=contract.RESUME),
 ]

@@ -1,4 +1,7 @@
-"""GET /v1/events and /v1/tasks/{id}/events: changes of state as server-sent events, resumable by id."""
+"""GET /v1/events and /v1/tasks/{id}/events: changes of state as server-sent events, resumable by id.
+
+Who asks for it is told every so often what tasks use, too (api/liveuse.py): that has no id, and is not resumed.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,9 @@ from collections.abc import AsyncIterator
 from starlette.requests import Request
 from starlette.responses import Response
 
+from task_runner.api.contract import output as contract
+from task_runner.api.liveuse import UseEvents
 from task_runner.api.streams import Streams
-from task_runner.errors import InvalidRequest
 from task_runner.service.statements import StoredEvent
 from task_runner.service.tasks import TaskService
 
@@ -25,40 +29,50 @@ async def get_events(request: Request) -> Response:
     task_id = request.path_params.get("task_id")
     if task_id is not None:
         task_id = service.get(task_id).id
-    asked = request.headers.get("last-event-id") or request.query_params.get("after")
-    if asked is not None and not (asked.isascii() and asked.isdigit() and len(asked) < 19):
-        raise InvalidRequest.at("after", "the id of an event is expected: a whole number")
-    after = int(asked) if asked is not None else 0 if task_id else service.store.last_event()
+    known, asked = contract.LAST_EVENT.read(request.headers), contract.AFTER.read(request.query_params)
+    asked = asked if known is None else known
+    after = asked if asked is not None else 0 if task_id else service.store.last_event()
+    seconds = contract.USE.read(request.query_params)
+    use = UseEvents(service.use, seconds, task_id) if seconds is not None else None
     # a client whose connection breaks before the first event knows by this where it stood
     headers = {"X-Last-Event-Id": str(after)}
-    return streams.response(request, _stream(service, streams, after, task_id), "text/event-stream", headers)
+    return streams.response(request, _stream(service, streams, after, task_id, use), "text/event-stream", headers)
 
 
-async def _stream(service: TaskService, streams: Streams, after: int, task_id: str | None) -> AsyncIterator[bytes]:
+async def _stream(
+    service: TaskService, streams: Streams, after: int, task_id: str | None, use: UseEvents | None
+) -> AsyncIterator[bytes]:
     yield b": task-runner events\n\n"
+    clock = asyncio.get_running_loop().time
+    heard = clock()
     while not streams.closing.is_set():
         wake = asyncio.Event()
         with service.hub.subscribe(task_id, wake) as news:
             # what is stored first; what is told meanwhile waits in the subscription, and is skipped if stored
             while stored := await asyncio.to_thread(service.store.events, after, task_id, PAGE):
                 for event in stored:
-                    after = event.seq
+                    after, heard = event.seq, clock()
                     yield _encode(event)
             while not news.overrun and not streams.closing.is_set():
                 wake.clear()
                 for event in news.drain():
                     if event.seq > after:
-                        after = event.seq
+                        after, heard = event.seq, clock()
                         yield _encode(event)
-                if not await _woken(wake, streams.closing):
+                if use is not None and clock() >= use.due and (told := await use.next()) is not None:
+                    yield told
+                if clock() - heard >= KEEP_ALIVE:  # whatever is said of use: a client counts on it
+                    heard = clock()
                     yield b": alive\n\n"
+                due = heard + KEEP_ALIVE
+                await _woken(wake, streams.closing, (due if use is None else min(due, use.due)) - clock())
 
 
-async def _woken(wake: asyncio.Event, closing: asyncio.Event) -> bool:
+async def _woken(wake: asyncio.Event, closing: asyncio.Event, seconds: float) -> None:
+    """Returns when there is something to do, or after so many seconds."""
     waits = [asyncio.ensure_future(wake.wait()), asyncio.ensure_future(closing.wait())]
     try:
-        done, _ = await asyncio.wait(waits, timeout=KEEP_ALIVE, return_when=asyncio.FIRST_COMPLETED)
-        return bool(done)
+        await asyncio.wait(waits, timeout=max(0.0, seconds), return_when=asyncio.FIRST_COMPLETED)
     finally:
         for wait in waits:
             wait.cancel()

@@ -6,6 +6,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from task_runner.api.access import holder_of, route
+from task_runner.api.contract.tasks import EXPLAIN
 from task_runner.api.output import json_response
 from task_runner.model.codec import to_json
 from task_runner.model.scopes import Scope
@@ -25,4 +26,4 @@ async def get_explanation(request: Request) -> Response:
     return json_response(shown)
 
 
-routes = [route("/v1/tasks/{task_id}/explain", get_explanation, scope=Scope.READ)]
+routes = [route("/v1/tasks/{task_id}/explain", get_explanation, scope=Scope.READ, doc=EXPLAIN)]

@@ -18,9 +18,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from task_runner.api.access import route
+from task_runner.api.contract import output as contract
 from task_runner.api.output import json_response
-from task_runner.api.params import choice, flag, integer
+from task_runner.api.params import known_only
+from task_runner.api.problem import answer
 from task_runner.api.streams import BrokenOff, Streams
+from task_runner.api.surface import Refusal
 from task_runner.errors import Conflict, InvalidRequest, TaskRunnerError
 from task_runner.lib.beneath import Kind
 from task_runner.lib.clock import stamp
@@ -31,9 +34,7 @@ from task_runner.service.tasks import TaskService
 
 T = TypeVar("T")
 
-PAGE, MAX_PAGE = 1000, 10_000
 _CHUNK = 256 * 1024
-_PARAMETERS = ("recursive", "limit", "cursor", "list", "archive")
 _RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
 #: a browser shows nothing of it and runs nothing in it, whatever a task has written
 _AS_BYTES = {
@@ -48,12 +49,10 @@ async def get_files(request: Request) -> Response:
     service: TaskService = request.app.state.service
     task = service.get(request.path_params["task_id"])
     query = request.query_params
-    for name in query:
-        if name not in _PARAMETERS:
-            raise InvalidRequest.at(name[:100], f"no such parameter; there are: {', '.join(_PARAMETERS)}")
+    known_only(query, contract.FILE_QUERY)
     asked = _Asked(request, task.id, service.environment.work_path(task.id), files.parse_path(_raw_path(request)))
-    packed = choice(query, "archive", archive.FORMATS)
-    recursive, as_list, page = flag(query, "recursive"), flag(query, "list"), _page(request)
+    packed, page = contract.ARCHIVE.read(query), _page(request)
+    recursive, as_list = bool(contract.RECURSIVE.read(query)), contract.AS_LIST.read(query)
     if packed is not None:
         return await asked.archive(packed)
     if not asked.parts:
@@ -81,7 +80,7 @@ def _page(request: Request) -> tuple[Parts | None, int]:
     query = request.query_params
     cursor = query.get("cursor")
     after = None if cursor is None else files.parse_path(unquote_to_bytes(cursor))
-    return after, integer(query, "limit", PAGE, low=1, high=MAX_PAGE)
+    return after, contract.FILE_LIMIT.number(query)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,8 +131,9 @@ class _Asked:
             part = parse_range(given["range"], found.st_size)
             if part is not None and not part:
                 file.close()
-                headers = {"Content-Range": f"bytes */{found.st_size}", "Accept-Ranges": "bytes"}
-                return Response(status_code=416, headers=headers)
+                size = found.st_size
+                headers = {"Content-Range": f"bytes */{size}", "Accept-Ranges": "bytes"}
+                return answer(Refusal(416, f"the file has {size} bytes: nothing is there", headers=headers))
             if part is not None:
                 wanted, status = part, 206
                 headers["Content-Range"] = f"bytes {part.start}-{part.stop - 1}/{found.st_size}"
@@ -263,6 +263,6 @@ def _named(field: str, value: bytes | None) -> dict[str, str | None]:
 
 
 routes = [
-    route("/v1/tasks/{task_id}/files", get_files, scope=Scope.LOGS),
-    route("/v1/tasks/{task_id}/files/{path:path}", get_files, scope=Scope.LOGS),
+    route("/v1/tasks/{task_id}/files", get_files, scope=Scope.LOGS, doc=contract.LIST_FILES),
+    route("/v1/tasks/{task_id}/files/{path:path}", get_files, scope=Scope.LOGS, doc=contract.GET_FILE),
 ]

@@ -13,19 +13,21 @@ import ipaddress
 import os
 import secrets
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from starlette.datastructures import Headers
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from task_runner.api.access import SAFE_METHODS
 from task_runner.api.surface import Refusal, Surface
+from task_runner.api.web import cookies
 from task_runner.api.witness import Witness
 from task_runner.errors import Refused, TooLarge
 from task_runner.lib.clock import stamp
 from task_runner.lib.taskdir import read_control
 from task_runner.service.audit import AuditLog
+from task_runner.service.sessions import Session, Sessions
 from task_runner.service.tokens import ANYBODY, STRANGER, Token, Tokens
 
 BYTES = "application/octet-stream"
@@ -66,6 +68,8 @@ class Entry:
     free: bool = False
     #: and from others
     anybody: bool = False
+    #: those who have logged in to the web page, where this surface has one
+    sessions: Sessions | None = None
 
 
 class Gate:
@@ -97,18 +101,22 @@ class Gate:
             return
         headers = Headers(scope=scope)
         token, refusal = self._identify(scope, headers)
-        refusal = self._check(scope, headers) or refusal
-        if refusal is None and token is not None:
-            refusal = self._check_body(scope["method"], scope["path"], headers)
-        scope.setdefault("state", {})["token"] = token
+        session = self._session(headers) if refusal is not None or token is None else None
+        if session is not None:
+            token, refusal = session.token, self._check_session(scope["method"], headers)
+        refusal = self._check(scope, headers) or refusal or self._check_body(scope["method"], scope["path"], headers)
+        scope.setdefault("state", {}).update(token=token, session=session)
         if refusal is not None:
             self._witness.refused(scope, refusal.status)
             await self._surface.answer(refusal)(scope, receive, send)
             return
         scope["state"]["token"] = token or STRANGER
         receive = self._counted(receive)
-        if token is not None and token.ended is not None:
-            receive = _until_ended(receive, token.ended)
+        if session is not None or "sec-fetch-dest" in headers:
+            send = _as_data(send)
+        ends = [each.ended for each in (token, session) if each is not None and each.ended is not None]
+        if ends:
+            receive = _until_ended(receive, ends)
         await self._witness.attend(self._app, scope, receive, send)
 
     def _identify(self, scope: Scope, headers: Headers) -> tuple[Token | None, Refusal | None]:
@@ -124,9 +132,22 @@ class Gate:
                 return token, None
             if token is not None:
                 reason = f"the token {token.name!r} has expired, at {stamp(token.expires_at or 0)}"
-        if self._surface.is_open(scope["path"]):
+        if self._surface.is_open(scope["path"], scope):
             return None, None
         return None, Refusal(401, reason, headers={"WWW-Authenticate": self._surface.challenge})
+
+    def _session(self, headers: Headers) -> Session | None:
+        """The login whose cookie a request shows. One that says itself whose it is (Authorization) shows none."""
+        if self._entry.sessions is None or self._entry.free or "authorization" in headers or "cookie" not in headers:
+            return None
+        return self._entry.sessions.find(cookies.read(headers))
+
+    def _check_session(self, method: str, headers: Headers) -> Refusal | None:
+        """A browser sends the cookie for whoever asks it to: what changes something must come from our own page, and
+        say so. What the two headers say is compared with our name in any case (`_check`)."""
+        if method in SAFE_METHODS or headers.get("sec-fetch-site") == "same-origin" or "origin" in headers:
+            return None
+        return Refusal(403, "a change by cookie needs the header Origin, or Sec-Fetch-Site: same-origin")
 
     def _check(self, scope: Scope, headers: Headers) -> Refusal | None:
         """What is wrong with a request, whoever sends it."""
@@ -134,9 +155,17 @@ class Gate:
             return Refusal(
                 421, f"this daemon does not answer to the name {headers.get('host', '')[:100]!r} (allowed_hosts)"
             )
-        if not _is_own_origin(headers):
+        if not _is_own_origin(headers) and not self._is_link(scope, headers):
             return Refusal(403, "requests from pages of other sites are refused")
         return None
+
+    def _is_link(self, scope: Scope, headers: Headers) -> bool:
+        """Whether somebody has followed a link to a page, which is not looked at from the site that has the link."""
+        pages = self._surface.pages
+        if scope["method"] not in SAFE_METHODS or "origin" in headers or pages is None:
+            return False
+        wanted = (headers.get("sec-fetch-mode"), headers.get("sec-fetch-dest"))
+        return wanted == ("navigate", "document") and pages.fullmatch(scope["path"]) is not None
 
     def _is_own_host(self, scope: Scope, host: str) -> bool:
         if scope.get("server") is not None and scope["server"][1] is None:
@@ -184,8 +213,21 @@ class Gate:
         return counted
 
 
-def _until_ended(receive: Receive, ended: asyncio.Event) -> Receive:
-    """Says that the client has gone when its token ends: a stream stops, as for one that really has.
+def _as_data(send: Send) -> Send:
+    """For a browser: whatever is no page of ours, it neither runs nor takes for one, whoever has written it."""
+
+    async def send_as_data(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = MutableHeaders(scope=message)
+            headers.setdefault("X-Content-Type-Options", "nosniff")
+            headers.setdefault("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'; sandbox")
+        await send(message)
+
+    return send_as_data
+
+
+def _until_ended(receive: Receive, ends: Sequence[asyncio.Event]) -> Receive:
+    """Says that the client has gone when its token or its session ends: a stream stops, as for one that really has.
 
     Only while nothing is awaited but that: a body that is still coming is read in the usual way.
     """
@@ -197,13 +239,13 @@ def _until_ended(receive: Receive, ended: asyncio.Event) -> Receive:
             message = await receive()
             complete = message["type"] != "http.request" or not message.get("more_body", False)
             return message
-        news, end = asyncio.ensure_future(receive()), asyncio.ensure_future(ended.wait())
+        news, over = asyncio.ensure_future(receive()), [asyncio.ensure_future(end.wait()) for end in ends]
         try:
-            await asyncio.wait((news, end), return_when=asyncio.FIRST_COMPLETED)
-            return {"type": "http.disconnect"} if end.done() else news.result()
+            await asyncio.wait((news, *over), return_when=asyncio.FIRST_COMPLETED)
+            return {"type": "http.disconnect"} if any(end.done() for end in over) else news.result()
         finally:
-            news.cancel()
-            end.cancel()
+            for each in (news, *over):
+                each.cancel()
 
     return until_ended
 

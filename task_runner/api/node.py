@@ -11,14 +11,13 @@ from task_runner import __version__
 from task_runner.api import binds
 from task_runner.api.access import route
 from task_runner.api.app import service_of
-from task_runner.api.body import body_object, only
+from task_runner.api.contract import node as contract
+from task_runner.api.contract.tasks import NOTHING
+from task_runner.api.liveuse import get_tasks_use
 from task_runner.api.output import json_response
-from task_runner.api.params import seconds
 from task_runner.model.scopes import Scope
 from task_runner.service.settings import Settings
 from task_runner.service.tasks import TaskService
-
-MAX_WAIT = 300.0
 
 
 async def _shown(service: TaskService) -> Response:
@@ -35,7 +34,7 @@ def _dialects(settings: Settings) -> list[dict[str, str | None]]:
 async def get_node(request: Request) -> Response:
     """GET /v1/node: with ?wait=SECONDS, as soon as no task runs."""
     service = service_of(request)
-    patience = seconds(request.query_params, "wait", 0.0, high=MAX_WAIT)
+    patience = contract.WAIT.read(request.query_params)
     if patience and not service.drain.empty:
         await request.app.state.streams.wait_unless_closing(service.drain.wait_empty(patience))
     return await _shown(service)
@@ -43,20 +42,21 @@ async def get_node(request: Request) -> Response:
 
 async def drain_node(request: Request) -> Response:
     """POST /v1/node/drain: start nothing new until told otherwise, also after a restart of the daemon."""
-    only(await body_object(request))
+    await NOTHING.of(request)
     await service_of(request).drain.begin()
     return await _shown(service_of(request))
 
 
 async def undrain_node(request: Request) -> Response:
     """POST /v1/node/undrain: start tasks again."""
-    only(await body_object(request))
+    await NOTHING.of(request)
     await service_of(request).drain.end()
     return await _shown(service_of(request))
 
 
 routes = [
-    route("/v1/node", get_node, scope=Scope.READ),
-    route("/v1/node/drain", drain_node, scope=Scope.ADMIN, methods=["POST"]),
-    route("/v1/node/undrain", undrain_node, scope=Scope.ADMIN, methods=["POST"]),
+    route("/v1/node", get_node, scope=Scope.READ, doc=contract.GET_NODE),
+    route("/v1/node/tasks", get_tasks_use, scope=Scope.READ, doc=contract.TASKS_USE),
+    route("/v1/node/drain", drain_node, scope=Scope.ADMIN, methods=["POST"], doc=contract.DRAIN),
+    route("/v1/node/undrain", undrain_node, scope=Scope.ADMIN, methods=["POST"], doc=contract.UNDRAIN),
 ]

@@ -7,7 +7,8 @@ from starlette.responses import Response
 
 from task_runner.api.access import route
 from task_runner.api.app import service_of
-from task_runner.api.body import body_object, only
+from task_runner.api.contract.node import SECRETS
+from task_runner.api.contract.tasks import NOTHING, NOTIFICATIONS, REDELIVER
 from task_runner.api.output import json_response
 from task_runner.errors import NotFound
 from task_runner.model.scopes import Scope
@@ -23,8 +24,8 @@ async def get_notifications(request: Request) -> Response:
 
 async def redeliver(request: Request) -> Response:
     """POST …/notifications/{n}/redeliver: send it once more, or now instead of later."""
-    service, body = service_of(request), await body_object(request)
-    only(body)
+    service = service_of(request)
+    await NOTHING.of(request)
     task, number = service.get(request.path_params["task_id"]), request.path_params["n"]
     if not (number.isascii() and number.isdigit() and len(number) < 19):
         raise NotFound(f"the task has no notification {number[:40]!r}")
@@ -38,7 +39,13 @@ async def get_secrets(request: Request) -> Response:
 
 
 routes = [
-    route("/v1/tasks/{task_id}/notifications", get_notifications, scope=Scope.READ),
-    route("/v1/tasks/{task_id}/notifications/{n}/redeliver", redeliver, scope=Scope.CONTROL, methods=["POST"]),
-    route("/v1/secrets", get_secrets, scope=Scope.SUBMIT),
+    route("/v1/tasks/{task_id}/notifications", get_notifications, scope=Scope.READ, doc=NOTIFICATIONS),
+    route(
+        "/v1/tasks/{task_id}/notifications/{n}/redeliver",
+        redeliver,
+        scope=Scope.CONTROL,
+        methods=["POST"],
+        doc=REDELIVER,
+    ),
+    route("/v1/secrets", get_secrets, scope=Scope.SUBMIT, doc=SECRETS),
 ]

@@ -17,8 +17,9 @@ from pydantic_core import to_json
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
+from task_runner.api.contract import output as contract
 from task_runner.api.follow import Follower, Piece, Source, first_kept, tail_offset
-from task_runner.api.params import choice, flag, integer
+from task_runner.api.params import integer
 from task_runner.api.problem import problem
 from task_runner.api.streams import Streams
 from task_runner.errors import InvalidRequest, NotFound, TaskRunnerError
@@ -27,8 +28,6 @@ from task_runner.model.status import Gap
 from task_runner.service.task import Task
 from task_runner.service.tasks import TaskService
 
-#: what plain bytes show of a gap: a mark in its place, nothing, or they end before it
-GAPS = ("mark", "skip", "stop")
 #: a range is answered with so many bytes at most
 MOST = 16 * 1024 * 1024
 
@@ -72,15 +71,13 @@ async def get_output(request: Request) -> Response:
 
 async def _wanted(request: Request, task: Task) -> _Wanted:
     query = request.query_params
-    offset = integer(query, "offset", 0, low=0)
-    follow = flag(query, "follow")
-    shown = choice(query, "gaps", GAPS) or "mark"
+    offset, lines = contract.OFFSET.number(query), contract.TAIL.read(query)
+    follow, shown = bool(contract.FOLLOW.read(query)), contract.GAP.read(query) or "mark"
     source = source_of(request.app.state.service, task, query)
-    if "tail" in query:
-        lines = integer(query, "tail", 0, low=0)
+    if lines is not None:
         offset = await asyncio.to_thread(tail_offset, source, lines)  # a long line is read from end to end
     if "last-event-id" in request.headers:
-        offset = integer({"Last-Event-ID": request.headers["last-event-id"]}, "Last-Event-ID", 0)
+        offset = contract.LAST_OUTPUT.number(request.headers)
     if (match := _RANGE.fullmatch(request.headers.get("range", ""))) and not follow:
         start, end = int(match[1]), int(match[2]) + 1 if match[2] else None
         return _Wanted(source=source, offset=start, end=end, follow=False, gaps="stop", partial=True)
@@ -128,7 +125,7 @@ def mark(gap: Gap) -> bytes:
 
 
 async def plain(found: Found, shown: str) -> AsyncIterator[bytes]:
-    """The bytes, and of a gap what is asked for (`GAPS`)."""
+    """The bytes, and of a gap what is asked for (`contract.GAPS`)."""
     async for each in found:
         if isinstance(each, Piece):
             yield each.data
@@ -152,16 +149,21 @@ async def _partial(found: Found, wanted: _Wanted, headers: dict[str, str]) -> Re
             break
     del data[max(length, 0) :]
     if not data:
-        return Response(status_code=416, headers={"Content-Range": "bytes */*"})
+        return _nothing_there("there is nothing at this place (yet)")
     headers["Content-Range"] = f"bytes {wanted.offset}-{wanted.offset + len(data) - 1}/*"
     return Response(bytes(data), 206, headers, "application/octet-stream")
 
 
 def _in_gap(gap: Gap) -> Response:
     behind = gap.offset + gap.bytes
-    refusal = problem(416, f"the bytes from {gap.offset} to {behind - 1} are not kept: ask from {behind} on")
-    refusal.headers["Content-Range"] = "bytes */*"
+    refusal = _nothing_there(f"the bytes from {gap.offset} to {behind - 1} are not kept: ask from {behind} on")
     refusal.headers["X-Output-Offset"] = str(behind)
+    return refusal
+
+
+def _nothing_there(detail: str) -> Response:
+    refusal = problem(416, detail)
+    refusal.headers["Content-Range"] = "bytes */*"
     return refusal
 
 

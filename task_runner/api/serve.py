@@ -19,6 +19,7 @@ from task_runner.errors import Refused
 from task_runner.lib.statedir import StateDirectory
 from task_runner.service import settings as settings_module
 from task_runner.service.accounts import switches
+from task_runner.service.origins import strangers
 from task_runner.service.settings import Settings
 
 DEFAULT_BIND = "127.0.0.1:8000"
@@ -64,7 +65,7 @@ def main(
         command += ["--certfile", settings.tls_certificate, "--keyfile", settings.tls_key]
     elif settings.tls_certificate or settings.tls_key:
         raise Refused("settings: tls_certificate and tls_key belong together")
-    for notice in [*notices, *_closed(settings)]:
+    for notice in [*notices, *strangers(), *_closed(settings)]:
         print(f"task-runner: {notice}", file=sys.stderr, flush=True)
     logging.shutdown()
     os.execv(sys.executable, [*command, APPLICATION])

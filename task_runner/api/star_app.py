@@ -37,6 +37,7 @@ from task_runner.service import containers, unit
 from task_runner.service import settings as settings_module
 from task_runner.service.accounts import switches
 from task_runner.service.audit import AuditLog
+from task_runner.service.sessions import Sessions
 from task_runner.service.settings import Settings
 from task_runner.service.store import Store
 from task_runner.service.tasks import TaskService
@@ -53,6 +54,7 @@ def create_app(settings: Settings | None = None) -> ASGIApp:
     state.create(shared=switches(chosen))
     free, clock = chosen.auth == "none", SystemClock()
     tokens = Tokens(None if free else admin_token(state.token), clock)
+    sessions = Sessions(tokens, clock, seconds=chosen.web_session_hours * 3600)
     meters = Meters()
     audit = None
     if chosen.audit_log:
@@ -60,7 +62,7 @@ def create_app(settings: Settings | None = None) -> ASGIApp:
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        async with _running(app, chosen, state, tokens, audit, meters):
+        async with _running(app, chosen, state, sessions, audit, meters):
             yield
 
     def application(surface: Surface, **options: Any) -> Starlette:
@@ -68,7 +70,12 @@ def create_app(settings: Settings | None = None) -> ASGIApp:
         gate = Middleware(
             Gate,
             surface=surface,
-            entry=Entry(tokens, free=free or no_token, anybody=no_token),
+            entry=Entry(
+                tokens,
+                free=free or no_token,
+                anybody=no_token,
+                sessions=sessions if surface is v1.SURFACE and chosen.web_ui else None,
+            ),
             allowed_hosts=chosen.allowed_hosts,
             max_body_bytes=chosen.max_body_bytes,
             audit=audit,
@@ -95,7 +102,12 @@ def create_app(settings: Settings | None = None) -> ASGIApp:
 
 @asynccontextmanager
 async def _running(
-    app: Starlette, settings: Settings, state: StateDirectory, tokens: Tokens, audit: AuditLog | None, meters: Meters
+    app: Starlette,
+    settings: Settings,
+    state: StateDirectory,
+    sessions: Sessions,
+    audit: AuditLog | None,
+    meters: Meters,
 ) -> AsyncIterator[None]:
     arbiter.die_with_arbiter()
     addresses = binds.listening()
@@ -110,7 +122,7 @@ async def _running(
         containers=containers.policy(settings),
         forward_ca=settings.forward_ca,
     )
-    service = TaskService(settings, Store(state.database), environment, tokens.clock, tokens)
+    service = TaskService(settings, Store(state.database), environment, sessions.clock, sessions.tokens, sessions)
     growth, streams = GrowthWatch(), Streams(settings.max_streams)
     if audit is not None:
         audit.open()

@@ -75,6 +75,8 @@ class Surface:
     #: paths where a body is bytes, and those where it is a form; everywhere else it is JSON
     takes_bytes: re.Pattern[str] | None = None
     takes_forms: re.Pattern[str] | None = None
+    #: the pages, which may be reached by a link on the page of another site: they show nothing by themselves
+    pages: re.Pattern[str] | None = None
     #: routes that anybody may ask for
     _open: Sequence[Door] = field(init=False)
 
@@ -85,9 +87,10 @@ class Surface:
                 raise TypeError(f"{self.name}: {each!r} does not say which scope it needs: make it by access.route")
         object.__setattr__(self, "_open", [each for each in self.routes if each.need.open])
 
-    def is_open(self, path: str) -> bool:
-        """Whether who shows no token is let in there."""
-        return any(each.path_regex.fullmatch(path) for each in self._open)
+    def is_open(self, path: str, connection: Scope | None = None) -> bool:
+        """Whether who shows no token is let in there; ``connection``: with this request, else with some request."""
+        asked = connection or {"type": "none"}
+        return any(each.path_regex.fullmatch(path) and each.is_for(asked) for each in self._open)
 
     def owns(self, path: str) -> bool:
         return any(path == prefix or path.startswith(f"{prefix}/") for prefix in self.prefixes)

@@ -10,6 +10,7 @@ from starlette.responses import Response
 from task_runner.api.access import route
 from task_runner.api.app import service_of
 from task_runner.api.body import raw_body
+from task_runner.api.contract import batches as contract
 from task_runner.api.output import json_response
 from task_runner.model.scopes import Scope
 from task_runner.service.templates import template_json
@@ -43,8 +44,8 @@ async def delete_template(request: Request) -> Response:
 
 
 routes = [
-    route("/v1/templates", list_templates, scope=Scope.READ),
-    route("/v1/templates/{name}", get_template, scope=Scope.READ),
-    route("/v1/templates/{name}", put_template, scope=Scope.ADMIN, methods=["PUT"]),
-    route("/v1/templates/{name}", delete_template, scope=Scope.ADMIN, methods=["DELETE"]),
+    route("/v1/templates", list_templates, scope=Scope.READ, doc=contract.LIST_TEMPLATES),
+    route("/v1/templates/{name}", get_template, scope=Scope.READ, doc=contract.GET_TEMPLATE),
+    route("/v1/templates/{name}", put_template, scope=Scope.ADMIN, methods=["PUT"], doc=contract.PUT_TEMPLATE),
+    route("/v1/templates/{name}", delete_template, scope=Scope.ADMIN, methods=["DELETE"], doc=contract.DELETE_TEMPLATE),
 ]

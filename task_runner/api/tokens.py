@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from task_runner.api.access import route
 from task_runner.api.app import service_of, token_of
-from task_runner.api.body import body_object, only
+from task_runner.api.contract import node as contract
 from task_runner.api.output import json_response
 from task_runner.errors import FieldError, InvalidRequest
 from task_runner.model.scopes import Scope
@@ -24,8 +24,7 @@ async def list_tokens(request: Request) -> Response:
 
 async def create_token(request: Request) -> Response:
     """POST /v1/tokens: {"name", "scopes", "expiresInSeconds"}: 201 with the secret in "token", this once."""
-    service, body = service_of(request), await body_object(request)
-    only(body, "name", "scopes", "expiresInSeconds")
+    service, body = service_of(request), await contract.TOKEN.of(request)
     name, scopes, seconds = _order(body)
     token, secret = await service.tokens.create(name, scopes, seconds=seconds, by=token_of(request))
     shown = {**token_json(token, service.clock.time()), "token": secret}
@@ -56,7 +55,7 @@ async def revoke_token(request: Request) -> Response:
 
 
 routes = [
-    route("/v1/tokens", list_tokens, scope=Scope.ADMIN),
-    route("/v1/tokens", create_token, scope=Scope.ADMIN, methods=["POST"]),
-    route("/v1/tokens/{name}", revoke_token, scope=Scope.ADMIN, methods=["DELETE"]),
+    route("/v1/tokens", list_tokens, scope=Scope.ADMIN, doc=contract.LIST_TOKENS),
+    route("/v1/tokens", create_token, scope=Scope.ADMIN, methods=["POST"], doc=contract.CREATE_TOKEN),
+    route("/v1/tokens/{name}", revoke_token, scope=Scope.ADMIN, methods=["DELETE"], doc=contract.REVOKE_TOKEN),
 ]

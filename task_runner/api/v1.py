@@ -13,22 +13,37 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from task_runner import __version__
-from task_runner.api import audit, batches, explain, files, node, notifications, problem, templates, tokens
+from task_runner.api import (
+    audit,
+    batches,
+    explain,
+    files,
+    node,
+    notifications,
+    problem,
+    templates,
+    timeline,
+    tokens,
+)
 from task_runner.api.access import HOLDER, OPEN, route
 from task_runner.api.app import concerns, expander, service_of, token_of
-from task_runner.api.body import body_object, grace_of, idempotency_key, only, raw_body, signal_name_of, signal_of
+from task_runner.api.body import grace_of, idempotency_key, raw_body, signal_name_of, signal_of
+from task_runner.api.contract import node as service_contract
+from task_runner.api.contract import output as output_contract
+from task_runner.api.contract import tasks as contract
+from task_runner.api.description import routes as description
 from task_runner.api.events import get_events
 from task_runner.api.metrics import get_metrics
-from task_runner.api.openapi import get_openapi, get_schema
 from task_runner.api.output import get_output, json_response
-from task_runner.api.params import choice, choices, flag, integer, seconds
+from task_runner.api.params import integer, known_only
 from task_runner.api.surface import Surface
 from task_runner.api.view import task_json
+from task_runner.api.web import routes as web
 from task_runner.errors import InvalidRequest, NotFound
 from task_runner.model.codec import to_json
 from task_runner.model.scopes import Scope
 from task_runner.model.spec import Spec
-from task_runner.model.state import Outcome, State
+from task_runner.model.state import State
 from task_runner.service import when
 from task_runner.service.batchform import Expand
 from task_runner.service.store import Query
@@ -36,8 +51,6 @@ from task_runner.service.task import Task
 from task_runner.service.tasks import TaskService
 from task_runner.service.validate import parse_json, parse_spec
 
-MAX_WAIT = 300.0
-PAGE, MAX_PAGE = 1000, 10_000
 LARGE_BODY = 65_536
 
 
@@ -83,40 +96,32 @@ async def list_tasks(request: Request) -> Response:
     return json_response([_shown(service, task) for task in tasks], headers=headers)
 
 
-_LIST_PARAMETERS = (
-    *("state", "outcome", "batch", "entity", "origin", "alias", "tag", "stalled", "q", "limit", "cursor", "order"),
-)
-
-
 def _query(params: QueryParams) -> Query:
-    for name in params:
-        if name not in _LIST_PARAMETERS:
-            allowed = ", ".join(_LIST_PARAMETERS)
-            raise InvalidRequest.at(name[:100], f"no such parameter; there are: {allowed}")
+    known_only(params, contract.LISTED)
     tags = tuple(params.getlist("tag"))
     for tag in tags:
         if "=" not in tag:
             raise InvalidRequest.at("tag", f"expected key=value, found {tag[:40]!r}")
     return Query(
-        states=choices(params, "state", [state.value for state in State]),
-        outcomes=choices(params, "outcome", [outcome.value for outcome in Outcome]),
+        states=contract.STATE.read(params),
+        outcomes=contract.OUTCOME.read(params),
         tags=tags,
         batch=params.get("batch"),
         entity=params.get("entity"),
         origin=params.get("origin"),
         alias=params.get("alias"),
         text=params.get("q"),
-        stalled=flag(params, "stalled") if "stalled" in params else None,
-        after=integer(params, "cursor", 0) if "cursor" in params else None,
-        newest_first=choice(params, "order", ("asc", "desc")) == "desc",
-        limit=integer(params, "limit", PAGE, low=1, high=MAX_PAGE),
+        stalled=contract.STALLED.read(params),
+        after=contract.CURSOR.read(params),
+        newest_first=contract.ORDER.read(params) == "desc",
+        limit=contract.LIMIT.number(params),
     )
 
 
 async def get_task(request: Request) -> Response:
     """GET /v1/tasks/{id}: with ?wait=SECONDS, as soon as it is over."""
     service = service_of(request)
-    patience = seconds(request.query_params, "wait", 0.0, high=MAX_WAIT)
+    patience = contract.WAIT.read(request.query_params)
     task = service.get(request.path_params["task_id"])
     if patience and not task.final:
         await request.app.state.streams.wait_unless_closing(service.wait(task.id, patience))
@@ -126,9 +131,8 @@ async def get_task(request: Request) -> Response:
 
 async def stop_task(request: Request) -> Response:
     """POST …/stop: {"signal", "graceSeconds"}; answers after at most ?wait= seconds (0.5) with what is so then."""
-    service, body = service_of(request), await body_object(request)
-    patience = seconds(request.query_params, "wait", 0.5, high=MAX_WAIT)
-    only(body, "signal", "graceSeconds")
+    service, body = service_of(request), await contract.STOPPING.of(request)
+    patience = contract.WAIT_STOP.read(request.query_params)
     task = await service.control.stop(
         request.path_params["task_id"], signal=signal_name_of(body), grace=grace_of(body), wait=patience
     )
@@ -138,7 +142,7 @@ async def stop_task(request: Request) -> Response:
 async def pause_task(request: Request) -> Response:
     """POST …/pause"""
     service, control = service_of(request), service_of(request).control
-    only(await body_object(request))
+    await contract.NOTHING.of(request)
     task = await control.settle(control.pause(request.path_params["task_id"]), {State.PAUSED})
     return json_response(_shown(service, task))
 
@@ -146,15 +150,14 @@ async def pause_task(request: Request) -> Response:
 async def resume_task(request: Request) -> Response:
     """POST …/resume"""
     service, control = service_of(request), service_of(request).control
-    only(await body_object(request))
+    await contract.NOTHING.of(request)
     task = await control.settle(control.resume(request.path_params["task_id"]), {State.RUNNING})
     return json_response(_shown(service, task))
 
 
 async def signal_task(request: Request) -> Response:
     """POST …/signal: {"signal": "SIGHUP"}"""
-    service, body = service_of(request), await body_object(request)
-    only(body, "signal")
+    service, body = service_of(request), await contract.SIGNALLING.of(request)
     task = service.control.signal(request.path_params["task_id"], signal_of(body))
     return json_response(_shown(service, task))
 
@@ -162,15 +165,14 @@ async def signal_task(request: Request) -> Response:
 async def retry_task(request: Request) -> Response:
     """POST …/retry: one more attempt of a task that is over."""
     service = service_of(request)
-    only(await body_object(request))
+    await contract.NOTHING.of(request)
     return json_response(_shown(service, await service.control.retry(request.path_params["task_id"])))
 
 
 async def change_task(request: Request) -> Response:
     """PATCH /v1/tasks/{id}: {"executeAt"}: another time for a task that has not started; null or 0: now."""
-    service, body = service_of(request), await body_object(request)
+    service, body = service_of(request), await contract.CHANGING.of(request)
     task = service.get(request.path_params["task_id"])
-    only(body, "executeAt")
     if "executeAt" not in body:
         raise InvalidRequest.at("executeAt", "this field is required: a time, or null for now")
     wanted = body["executeAt"]
@@ -190,8 +192,8 @@ async def give_input(request: Request) -> Response:
     """
     service, query = service_of(request), request.query_params
     data = await raw_body(request)
-    offset = integer(query, "offset", 0) if "offset" in query else None
-    total = await service.control.feed(request.path_params["task_id"], data, offset=offset, end=flag(query, "end"))
+    offset, end = contract.OFFSET.read(query), bool(contract.END.read(query))
+    total = await service.control.feed(request.path_params["task_id"], data, offset=offset, end=end)
     return json_response({"bytes": total})
 
 
@@ -243,39 +245,41 @@ async def get_ready(request: Request) -> Response:
 
 
 routes = [
-    route("/", get_index, scope=HOLDER),
-    route("/health", get_health, scope=OPEN),
-    route("/ready", get_ready, scope=HOLDER),
-    route("/metrics", get_metrics, scope=Scope.READ),
-    route("/v1", get_root, scope=HOLDER),
-    route("/v1/", get_root, scope=HOLDER),
-    route("/v1/schema", get_schema, scope=HOLDER),
-    route("/v1/openapi.json", get_openapi, scope=HOLDER),
-    route("/v1/tasks", create_task, scope=Scope.SUBMIT_TEMPLATE, methods=["POST"]),
-    route("/v1/tasks/", create_task, scope=Scope.SUBMIT_TEMPLATE, methods=["POST"]),
-    route("/v1/tasks", list_tasks, scope=Scope.READ),
-    route("/v1/tasks/", list_tasks, scope=Scope.READ),
-    route("/v1/tasks/{task_id}", get_task, scope=Scope.READ),
-    route("/v1/tasks/{task_id}", change_task, scope=Scope.CONTROL, methods=["PATCH"]),
-    route("/v1/tasks/{task_id}", delete_task, scope=Scope.CONTROL, methods=["DELETE"]),
-    route("/v1/tasks/{task_id}/stop", stop_task, scope=Scope.CONTROL, methods=["POST"]),
-    route("/v1/tasks/{task_id}/pause", pause_task, scope=Scope.CONTROL, methods=["POST"]),
-    route("/v1/tasks/{task_id}/resume", resume_task, scope=Scope.CONTROL, methods=["POST"]),
-    route("/v1/tasks/{task_id}/retry", retry_task, scope=Scope.CONTROL, methods=["POST"]),
-    route("/v1/tasks/{task_id}/signal", signal_task, scope=Scope.CONTROL, methods=["POST"]),
-    route("/v1/tasks/{task_id}/input", give_input, scope=Scope.CONTROL, methods=["POST"]),
-    route("/v1/tasks/{task_id}/attempts/{attempt}", get_attempt, scope=Scope.READ),
-    route("/v1/tasks/{task_id}/output", get_output, scope=Scope.LOGS),
+    web.home,
+    route("/", get_index, scope=HOLDER, doc=service_contract.INDEX),
+    route("/health", get_health, scope=OPEN, doc=service_contract.HEALTH),
+    route("/ready", get_ready, scope=HOLDER, doc=service_contract.READY),
+    route("/metrics", get_metrics, scope=Scope.READ, doc=service_contract.METRICS),
+    route("/v1", get_root, scope=HOLDER, doc=service_contract.ROOT),
+    route("/v1/", get_root, scope=HOLDER, doc=service_contract.ROOT),
+    *description.routes,
+    route("/v1/tasks", create_task, scope=Scope.SUBMIT_TEMPLATE, methods=["POST"], doc=contract.CREATE),
+    route("/v1/tasks/", create_task, scope=Scope.SUBMIT_TEMPLATE, methods=["POST"], doc=contract.CREATE),
+    route("/v1/tasks", list_tasks, scope=Scope.READ, doc=contract.LIST),
+    route("/v1/tasks/", list_tasks, scope=Scope.READ, doc=contract.LIST),
+    route("/v1/tasks/{task_id}", get_task, scope=Scope.READ, doc=contract.GET),
+    route("/v1/tasks/{task_id}", change_task, scope=Scope.CONTROL, methods=["PATCH"], doc=contract.CHANGE),
+    route("/v1/tasks/{task_id}", delete_task, scope=Scope.CONTROL, methods=["DELETE"], doc=contract.DELETE),
+    route("/v1/tasks/{task_id}/stop", stop_task, scope=Scope.CONTROL, methods=["POST"], doc=contract.STOP),
+    route("/v1/tasks/{task_id}/pause", pause_task, scope=Scope.CONTROL, methods=["POST"], doc=contract.PAUSE),
+    route("/v1/tasks/{task_id}/resume", resume_task, scope=Scope.CONTROL, methods=["POST"], doc=contract.RESUME),
+    route("/v1/tasks/{task_id}/retry", retry_task, scope=Scope.CONTROL, methods=["POST"], doc=contract.RETRY),
+    route("/v1/tasks/{task_id}/signal", signal_task, scope=Scope.CONTROL, methods=["POST"], doc=contract.SEND_SIGNAL),
+    route("/v1/tasks/{task_id}/input", give_input, scope=Scope.CONTROL, methods=["POST"], doc=contract.INPUT),
+    route("/v1/tasks/{task_id}/attempts/{attempt}", get_attempt, scope=Scope.READ, doc=contract.ATTEMPT),
+    route("/v1/tasks/{task_id}/output", get_output, scope=Scope.LOGS, doc=output_contract.GET_OUTPUT),
     *files.routes,
     *explain.routes,
-    route("/v1/tasks/{task_id}/events", get_events, scope=Scope.READ),
-    route("/v1/events", get_events, scope=Scope.READ),
+    route("/v1/tasks/{task_id}/events", get_events, scope=Scope.READ, doc=output_contract.TASK_EVENTS),
+    route("/v1/events", get_events, scope=Scope.READ, doc=output_contract.ALL_EVENTS),
     *notifications.routes,
     *batches.routes,
     *templates.routes,
     *node.routes,
+    *timeline.routes,
     *tokens.routes,
     *audit.routes,
+    *web.routes,
 ]
 
 SURFACE = Surface(
@@ -283,4 +287,5 @@ SURFACE = Surface(
     routes=routes,
     answer=problem.answer,
     takes_bytes=re.compile(r"/v1/tasks/.+/input", re.DOTALL),
+    pages=re.compile(r"/|/docs/?|/ui|/ui/(?!static/|session).*", re.DOTALL),
 )

@@ -82,9 +82,9 @@ class Witness:
         if status not in REFUSED:
             self._log.note(self._entry(scope, token, address, status))
             return
-        kind: tuple[Any, ...] = (address, self._surface.name, status)
+        kind: tuple[Any, ...] = (address, self._surface.name, status, getattr(scope.get("route"), "path", None))
         if token is not None:
-            kind = (*kind, token.name, scope["method"], getattr(scope.get("route"), "path", None))
+            kind = (*kind, token.name, scope["method"])
         self._log.refused(kind, lambda: self._entry(scope, token, address, status))
 
     def _entry(self, scope: Scope, token: Token | None, address: str, status: int | None) -> Entry:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import time
 from collections.abc import Callable
 from typing import Any, BinaryIO
@@ -11,6 +10,8 @@ import click
 
 from task_runner.cli import exitcode
 from task_runner.cli.batchrun import run
+from task_runner.cli.batchsubmit import submit
+from task_runner.cli.batchwait import await_batch
 from task_runner.cli.describe import colour
 from task_runner.cli.edge import PATIENCE, Session, each, pass_session
 from task_runner.cli.output import (
@@ -25,15 +26,17 @@ from task_runner.cli.output import (
     seconds_between,
     table,
 )
+from task_runner.cli.suggest import BATCH
 from task_runner.cli.tasks import read_json
 from task_runner.cli.values import pair, reading
 from task_runner.client import Batch, BatchResult
+from task_runner.client.core import new_key
 from task_runner.errors import InvalidRequest
 
 _LIST = ("ID", "STATE", "TASKS", "OK", "FAILED", "CANCELLED", "AGE", "RUNTIME", "NAME")
 _RESULTS = ("ID", "STATE", "EXIT", "RUNTIME", "ENTITY", "NAME")
 
-_ids = click.argument("ids", metavar="ID…", nargs=-1, required=True)
+_ids = click.argument("ids", metavar="ID…", nargs=-1, required=True, shell_complete=BATCH)
 
 
 @click.group()
@@ -41,6 +44,7 @@ def batch() -> None:
     """Tasks together: accepted whole or not at all, counted, and controlled as one."""
 
 
+batch.add_command(submit)
 batch.add_command(run)
 
 
@@ -75,11 +79,11 @@ def create(
     if tag:
         body["tags"] = {**body.get("tags", {}), **dict(tag)}
     with session.client(patience=PATIENCE if patient else 2.0) as client:
-        found = client.submit_batch(body, key or secrets.token_hex(16))
+        found = client.submit_batch(body, key or new_key())
         if not (patient and as_json):
             emit(found) if as_json else click.echo(found["batchId"])
         if patient:
-            found = client.wait_batch(found["batchId"])
+            found = await_batch(client, found["batchId"])
             ctx.exit(_tell(found, as_json))
 
 
@@ -129,7 +133,7 @@ def _state(found: Batch) -> Cell:
 
 
 @batch.command()
-@click.argument("batch_id", metavar="ID")
+@click.argument("batch_id", metavar="ID", shell_complete=BATCH)
 @json_option
 @pass_session
 def show(session: Session, batch_id: str, as_json: bool) -> None:
@@ -165,7 +169,7 @@ def _counts(found: Batch) -> str:
 
 
 @batch.command()
-@click.argument("batch_id", metavar="ID")
+@click.argument("batch_id", metavar="ID", shell_complete=BATCH)
 @json_option
 @pass_session
 def results(session: Session, batch_id: str, as_json: bool) -> None:
@@ -205,7 +209,7 @@ def wait(ctx: click.Context, session: Session, ids: tuple[str, ...], timeout: fl
 
         def finish(batch_id: str) -> int:
             left = None if end is None else max(0.0, end - time.monotonic())
-            return _tell(client.wait_batch(batch_id, left), as_json)
+            return _tell(await_batch(client, batch_id, left), as_json)
 
         codes, code = each(ids, finish)
     ctx.exit(code or max(codes, default=exitcode.OK))

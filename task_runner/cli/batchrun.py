@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import shlex
 import sys
 from collections.abc import Iterable, Sequence
@@ -18,6 +17,7 @@ from task_runner.cli.foreground import Foreground, copy_output
 from task_runner.cli.output import clean, emit, json_option, now, say
 from task_runner.cli.terms import term_options
 from task_runner.client import ApiError, Batch, Client
+from task_runner.client.core import new_key
 from task_runner.client.records import is_over
 from task_runner.errors import InvalidRequest
 
@@ -68,7 +68,7 @@ def run(
         task_body(local=local, command=_filled(command, item, shell), **given) | ({} if no_entity else {"entity": item})
         for item in items
     ]
-    body, key = {"tasks": tasks}, secrets.token_hex(16)
+    body, key = {"tasks": tasks}, new_key()
     if detach:
         with session.client() as client:
             found = client.submit_batch(body, key)

@@ -24,8 +24,8 @@ def mount(text: str) -> dict[str, Any]:
     return {"source": source, **({"target": target[0]} if target else {}), **({"readOnly": True} if read_only else {})}
 
 
+_SHELL = click.option("--shell", is_flag=True, help="Give the words of CMD, with blanks between, to /bin/sh -c.")
 _OPTIONS = [
-    click.option("--shell", is_flag=True, help="Give the words of CMD, with blanks between, to /bin/sh -c."),
     click.option("--env", "-e", multiple=True, metavar="NAME[=VALUE]", help="A variable; without VALUE, yours."),
     click.option("--cwd", metavar="DIR", help="Where to run. [the current directory]"),
     click.option("--work-dir", is_flag=True, help="Run in the task's own directory; so it does with --file."),
@@ -48,6 +48,11 @@ _OF_CONTAINERS = ("mounts", "network", "pull", "engine")
 
 def command_options(command: F) -> F:
     """Add the options; `task_body` takes what they give."""
+    return _SHELL(surroundings_options(command))
+
+
+def surroundings_options(command: F) -> F:
+    """The same, where it is settled what goes to a shell."""
     for option in reversed(_OPTIONS):
         command = option(command)
     return command

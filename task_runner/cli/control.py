@@ -1,8 +1,7 @@
-"""`task-runner wait`, `stop`, `pause`, `resume`, `signal`, `retry`, `reschedule`, `remove`."""
+"""`task-runner stop`, `pause`, `resume`, `signal`, `retry`, `reschedule`, `remove`."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 import click
@@ -11,54 +10,12 @@ from task_runner.cli import exitcode
 from task_runner.cli.describe import ending, receipt, word
 from task_runner.cli.edge import PATIENCE, Session, each, pass_session
 from task_runner.cli.output import emit, json_option, now
+from task_runner.cli.suggest import TASK, TASKS
 from task_runner.cli.values import moment, reading
 from task_runner.client import Client, Task
 from task_runner.client.records import is_over
 
-_ids = click.argument("ids", metavar="ID…", nargs=-1, required=True)
-
-
-@click.command()
-@_ids
-@click.option("--timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="Wait no longer (exit code 124).")
-@click.option("--exit-code", is_flag=True, help="End with the exit code of the command (one ID only).")
-@json_option
-@pass_session
-@click.pass_context
-def wait(
-    ctx: click.Context,
-    session: Session,
-    ids: tuple[str, ...],
-    timeout: float | None,
-    exit_code: bool,
-    as_json: bool,
-) -> None:
-    """Wait until tasks are over. Exit code 0 if all succeeded, 1 if not.
-
-    IDs may be shortened to four characters or more, where that names one task.
-    """
-    if exit_code and len(ids) > 1:
-        raise click.UsageError("--exit-code is about one task")
-    end = None if timeout is None else time.monotonic() + timeout
-    with session.client(patience=PATIENCE) as client:
-
-        def finish(task_id: str) -> Task:
-            task = client.wait(task_id, None if end is None else max(0.0, end - time.monotonic()))
-            _show(task, as_json, ending(task, now()) if is_over(task) else f"still {word(task)}")
-            return task
-
-        tasks, code = each(ids, finish)
-    if code == exitcode.OK:
-        code = max((_verdict(task, exit_code) for task in tasks), default=exitcode.OK)
-    ctx.exit(code)
-
-
-def _verdict(task: Task, exact: bool) -> int:
-    if not is_over(task):
-        return exitcode.TIMED_OUT
-    if exact:
-        return exitcode.of_task(task)
-    return exitcode.OK if task["outcome"] == "succeeded" else exitcode.FAILED
+_ids = click.argument("ids", metavar="ID…", nargs=-1, required=True, shell_complete=TASKS)
 
 
 @click.command()
@@ -133,7 +90,7 @@ def resume(ctx: click.Context, session: Session, ids: tuple[str, ...], as_json: 
 
 
 @click.command("signal")
-@click.argument("task_id", metavar="ID")
+@click.argument("task_id", metavar="ID", shell_complete=TASK)
 @click.argument("name", metavar="NAME")
 @json_option
 @pass_session
@@ -156,7 +113,7 @@ def retry(ctx: click.Context, session: Session, ids: tuple[str, ...], as_json: b
 
 
 @click.command()
-@click.argument("task_id", metavar="ID")
+@click.argument("task_id", metavar="ID", shell_complete=TASK)
 @click.argument("at", metavar="TIME", callback=reading(moment))
 @json_option
 @pass_session

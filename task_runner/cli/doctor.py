@@ -14,7 +14,6 @@ from task_runner.cli.check_machine import check_cgroup, check_kernel, check_limi
 from task_runner.cli.check_state import check_state
 from task_runner.cli.edge import Session, pass_session
 from task_runner.cli.output import clean, emit, json_option, paint
-from task_runner.client import find
 from task_runner.client.discovery import state_directory
 
 _MARKS: dict[Verdict, tuple[str, str | None]] = {
@@ -45,7 +44,7 @@ def doctor(ctx: click.Context, session: Session, as_json: bool) -> None:
 
 def _examine(session: Session) -> Iterator[Result]:
     directory = session.state_dir or state_directory()
-    address = find(session.url, directory)
+    address = session.address()
     yield from check_python()
     yield from check_kernel()
     yield from check_state(directory)

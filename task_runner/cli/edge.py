@@ -6,14 +6,16 @@ import os
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from task_runner.cli import exitcode
 from task_runner.cli.output import clean, say
-from task_runner.client import Client, find
 from task_runner.errors import TaskRunnerError
+
+if TYPE_CHECKING:
+    from task_runner.client import Address, Client
 
 T = TypeVar("T")
 
@@ -27,13 +29,26 @@ class Session:
 
     url: str | None = None
     state_dir: str | None = None
+    #: the daemon by the name that the user has given it
+    context: str | None = None
     #: the exit code for every error; None: each has its own
     failure: int | None = None
 
-    def client(self, *, patience: float = 2.0, met: bool = False) -> Client:
-        """A client of the daemon that is meant. Nothing is sent yet."""
-        address = find(self.url, self.state_dir)
-        return Client.at(address, patience=patience, on_outage=_tell_outage, met=met)
+    def client(
+        self, *, patience: float = 2.0, met: bool = False, on_outage: Callable[[TaskRunnerError], None] | None = None
+    ) -> Client:
+        """A client of the daemon that is meant. Nothing is sent yet. ``on_outage``: who tells the person."""
+        from task_runner.client import Client  # here: `--help` and `completion` do without it
+
+        # httpx loads rich for a command line of its own, wherever it finds it: a third of the time that `list` takes
+        sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]
+        return Client.at(self.address(), patience=patience, on_outage=on_outage or _tell_outage, met=met)
+
+    def address(self) -> Address:
+        """Where the daemon is that is meant. Raises InvalidRequest."""
+        from task_runner.client.discovery import find
+
+        return find(self.url, self.state_dir, context=self.context)
 
 
 pass_session = click.make_pass_decorator(Session, ensure=True)

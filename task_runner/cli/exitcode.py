@@ -42,8 +42,10 @@ Exit codes:
   128+N  signal N killed the command
 
 \b
-Where the daemon is: --url or TASK_RUNNER_URL, else <state directory>/address.json.
-Its token: TASK_RUNNER_TOKEN, else <state directory>/token (only for a daemon on this machine).
+Where the daemon is, the first that is there: --url or --state-dir; --context; TASK_RUNNER_URL; TASK_RUNNER_CONTEXT;
+TASK_RUNNER_STATE_DIR; `context use`; the usual state directories (<state directory>/address.json).
+Its token: that of the context, else TASK_RUNNER_TOKEN, else <state directory>/token (only on this machine).
+`task-runner config show` says which it is.
 """
 
 _BY_STATUS = {404: NOT_FOUND, 409: CONFLICT, 502: UNREACHABLE, 503: UNREACHABLE, 504: UNREACHABLE}

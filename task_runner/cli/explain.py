@@ -9,12 +9,13 @@ import click
 
 from task_runner.cli.edge import Session, pass_session
 from task_runner.cli.output import Cell, clean, duration, emit, json_option, size, table
+from task_runner.cli.suggest import TASK
 
 _COLUMNS = ("PID", "STATE", "WAITS IN", "CPU", "MEMORY", "AGE", "COMMAND")
 
 
 @click.command()
-@click.argument("task_id", metavar="ID")
+@click.argument("task_id", metavar="ID", shell_complete=TASK)
 @json_option
 @pass_session
 def explain(session: Session, task_id: str, as_json: bool) -> None:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import base64
 import os
 import sys
-import tempfile
 from collections.abc import Iterable, Iterator
 
 import click
 
 from task_runner.cli.edge import PATIENCE, Session, pass_session
 from task_runner.cli.output import Cell, clean, emit, emit_array, json_option, say, size, table
+from task_runner.cli.suggest import TASK
+from task_runner.cli.wholefile import place, whole
 from task_runner.client.records import FileEntry
-from task_runner.errors import Conflict, InvalidRequest
 
 FORMATS = ("tar", "tar.gz", "zip")
 _COLUMNS = ("MODE", "SIZE", "MODIFIED", "PATH")
@@ -21,7 +21,7 @@ _COLOURS = {"directory": "blue", "link": "cyan", "file": None}
 
 
 @click.command()
-@click.argument("task_id", metavar="ID")
+@click.argument("task_id", metavar="ID", shell_complete=TASK)
 @click.argument("path", default="")
 @click.option("--recursive", "-r", is_flag=True, help="And what is in directories below.")
 @json_option
@@ -62,7 +62,7 @@ def _text(text: str | None, exact: str | None) -> str:
 
 
 @click.command()
-@click.argument("task_id", metavar="ID")
+@click.argument("task_id", metavar="ID", shell_complete=TASK)
 @click.argument("path", default="")
 @click.option("--output", "-o", "target", metavar="FILE", help="Where to; - is standard output. [the name, here]")
 @click.option("--archive", "-a", "kind", type=click.Choice(FORMATS), help="All of a directory, packed.")
@@ -86,45 +86,19 @@ def get(
                 sys.stdout.buffer.write(chunk)
             sys.stdout.buffer.flush()
             return
-        file = _place(target, name if kind is None else f"{name or task_id}.{kind}", force)
+        file = place(target, name if kind is None else f"{name or task_id}.{kind}", force)
         count = _write(file, content)
     emit({"file": file, "bytes": count}) if as_json else say(f"{file}: {size(count)}")
 
 
-def _place(target: str | None, name: str, force: bool) -> str:
-    file = target or name
-    if os.path.isdir(file):
-        file = os.path.join(file, name)
-    if os.path.lexists(file) and not force:
-        raise Conflict(f"{file} is there already; --force replaces it")
-    return file
-
-
 def _write(file: str, content: Iterable[bytes]) -> int:
-    """Write to a temporary file beside it, which takes its name at the end. Returns the number of bytes."""
+    """Returns the number of bytes."""
     count = 0
     chunks: Iterator[bytes] = iter(content)
-    first = next(chunks, b"")  # before anything is made: most refusals come now
-    try:
-        fd, temporary = tempfile.mkstemp(prefix=".task-runner-", dir=os.path.dirname(file) or ".")
-        try:
-            with os.fdopen(fd, "wb") as out:
-                chunk: bytes | None = first
-                while chunk is not None:
-                    out.write(chunk)
-                    count += len(chunk)
-                    chunk = next(chunks, None)
-                os.fchmod(out.fileno(), 0o666 & ~_umask())
-            os.replace(temporary, file)
-        except BaseException:
-            os.unlink(temporary)
-            raise
-    except OSError as error:
-        raise InvalidRequest(f"{file} cannot be written: {error.strerror}") from None
+    chunk = next(chunks, None)  # before anything is made: most refusals come now
+    with whole(file) as out:
+        while chunk is not None:
+            out.write(chunk)
+            count += len(chunk)
+            chunk = next(chunks, None)
     return count
-
-
-def _umask() -> int:
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask

@@ -11,6 +11,7 @@ import click
 
 from task_runner.cli.edge import PATIENCE, Session, pass_session
 from task_runner.cli.output import emit, json_option
+from task_runner.cli.suggest import TASK
 from task_runner.client import ApiError, Client
 from task_runner.client.records import is_over
 
@@ -21,7 +22,7 @@ _EARLY = ("scheduled", "pending", "starting", "provisioning", "unknown")
 
 
 @click.command("input")
-@click.argument("task_id", metavar="ID")
+@click.argument("task_id", metavar="ID", shell_complete=TASK)
 @click.argument("file", type=click.File("rb"), required=False)
 @click.option("--end", is_flag=True, help="There will be no more: the command finds the end of its input.")
 @json_option

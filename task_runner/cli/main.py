@@ -9,6 +9,7 @@ import click
 from task_runner import __version__
 from task_runner.cli.edge import Group, Session
 from task_runner.cli.exitcode import HELP
+from task_runner.cli.suggest import CONTEXT
 
 #: in the order of the help: the module and its command; imported when it is asked for
 COMMANDS = {
@@ -17,11 +18,12 @@ COMMANDS = {
     "list": "tasks:list_tasks",
     "show": "tasks:show",
     "attempt": "tasks:attempt",
+    "top": "top:top",
     "logs": "tasks:logs",
     "explain": "explain:explain",
     "files": "files:files",
     "get": "files:get",
-    "wait": "control:wait",
+    "wait": "wait:wait",
     "stop": "control:stop",
     "pause": "control:pause",
     "resume": "control:resume",
@@ -39,6 +41,10 @@ COMMANDS = {
     "node": "node:node",
     "drain": "node:drain",
     "undrain": "node:undrain",
+    "context": "context:context",
+    "config": "config:config",
+    "completion": "completion:completion",
+    "export": "export:export",
     "serve": "serve:serve",
     "doctor": "doctor:doctor",
     "fsck": "fsck:fsck",
@@ -63,11 +69,17 @@ class Commands(Group):
 @click.group(cls=Commands, epilog=HELP, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--url", metavar="URL", help="The daemon: http://HOST:PORT, https://HOST:PORT, unix:///PATH.")
 @click.option("--state-dir", metavar="DIR", help="Its state directory (TASK_RUNNER_STATE_DIR).")
+@click.option(
+    "--context",
+    metavar="NAME",
+    shell_complete=CONTEXT,
+    help="The daemon of this name (TASK_RUNNER_CONTEXT; see `context`).",
+)
 @click.version_option(__version__, prog_name="task-runner")
 @click.pass_context
-def cli(ctx: click.Context, url: str | None, state_dir: str | None) -> None:
+def cli(ctx: click.Context, url: str | None, state_dir: str | None, context: str | None) -> None:
     """Run tasks on this machine: each in a process, a directory and a log of its own."""
-    ctx.obj = Session(url=url, state_dir=state_dir)
+    ctx.obj = Session(url=url, state_dir=state_dir, context=context)
 
 
 def main() -> None:

@@ -6,6 +6,7 @@ import click
 
 from task_runner.cli.edge import Session, pass_session
 from task_runner.cli.output import Cell, clean, emit_array, json_option, table
+from task_runner.cli.suggest import TASK
 from task_runner.client.records import Notification
 
 _COLUMNS = ("N", "TYPE", "AT", "STATE", "TRIES", "NEXT", "URL AND LAST ANSWER")
@@ -14,7 +15,7 @@ _COLOURS = {"delivered": "green", "gave_up": "red", "pending": "yellow"}
 
 
 @click.command()
-@click.argument("task_id", metavar="ID")
+@click.argument("task_id", metavar="ID", shell_complete=TASK)
 @click.option("--redeliver", "again", type=int, metavar="N", help="Send notification N once more, and now.")
 @json_option
 @pass_session

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import secrets
 import sys
 from typing import Any
 
@@ -14,9 +13,11 @@ from task_runner.cli.command import command_options, task_body
 from task_runner.cli.edge import Session, pass_session
 from task_runner.cli.foreground import TaskInForeground
 from task_runner.cli.output import emit, json_option, say
+from task_runner.cli.suggest import TEMPLATE
 from task_runner.cli.terms import term_options, terms
 from task_runner.cli.values import pair, reading
 from task_runner.client import Task
+from task_runner.client.core import new_key
 from task_runner.errors import InvalidRequest
 
 #: characters of standard input that a task takes (model/spec.py)
@@ -25,7 +26,12 @@ MAX_STDIN = 1_048_576
 
 @click.command(context_settings={"allow_interspersed_args": False})
 @click.argument("command", metavar="[--] CMD…", nargs=-1)
-@click.option("--template", metavar="NAME", help="Make the task of this template of the server, in place of CMD.")
+@click.option(
+    "--template",
+    metavar="NAME",
+    shell_complete=TEMPLATE,
+    help="Make the task of this template of the server, in place of CMD.",
+)
 @click.option(
     "--parameter",
     "-p",
@@ -67,7 +73,7 @@ def run(
     _require_one(template, values, with_stdin, given)
     if with_stdin and not detach and given["retry"]:
         raise click.UsageError("--stdin and --retry exclude each other: what was read is gone (--detach keeps it)")
-    key = secrets.token_hex(16)
+    key = new_key()
     with session.client() as client:
         if template is None:
             body = task_body(local=client.local, **given)

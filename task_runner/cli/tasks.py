@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import secrets
 import sys
 from collections.abc import Iterator
 from itertools import islice
@@ -17,8 +16,10 @@ from task_runner.cli.describe import COLUMNS, ending, row
 from task_runner.cli.details import attempt_details, details
 from task_runner.cli.edge import PATIENCE, Session, pass_session
 from task_runner.cli.output import emit, emit_array, json_option, now, say, table
+from task_runner.cli.suggest import BATCH, TASK, TASKS
 from task_runner.cli.terms import merged, term_options, terms
 from task_runner.client import Client, Task
+from task_runner.client.core import new_key
 from task_runner.errors import InvalidRequest
 from task_runner.model.state import Outcome, State
 
@@ -50,7 +51,7 @@ def submit(
     """
     body = merged(_read_spec(file), terms(given))
     with session.client(patience=PATIENCE if patient else 2.0) as client:
-        task = client.submit(body, key or secrets.token_hex(16))
+        task = client.submit(body, key or new_key())
         if not patient:
             emit(task) if as_json else click.echo(task["taskId"])
             return
@@ -86,7 +87,7 @@ def _words(
 @click.command("list")
 @click.option("--state", "-s", multiple=True, type=_words(State), help="Only in this state; again for more.")
 @click.option("--outcome", "-o", multiple=True, type=_words(Outcome), help="Only ended so; again for more.")
-@click.option("--batch", "-b", metavar="ID", help="Only of this batch.")
+@click.option("--batch", "-b", metavar="ID", shell_complete=BATCH, help="Only of this batch.")
 @click.option("--origin", metavar="NAME", help="Only what came in by this interface: v1, drove, executor, i3d.")
 @click.option("--entity", "-e", metavar="NAME", help="Only of this entity.")
 @click.option("--tag", "-t", multiple=True, metavar="KEY=VALUE", help="Only with this tag; again: with all.")
@@ -94,9 +95,12 @@ def _words(
 @click.option("--query", "-q", "text", metavar="TEXT", help="Only where this text occurs.")
 @click.option("--limit", "-n", type=click.IntRange(min=1), default=50, show_default=True, help="The newest N.")
 @click.option("--all", "everything", is_flag=True, help="All of them.")
+@click.option("--watch", "-w", is_flag=True, help="Go on: a table that changes with them; else a line for each change.")
 @json_option
 @pass_session
+@click.pass_context
 def list_tasks(
+    ctx: click.Context,
     session: Session,
     state: tuple[str, ...],
     outcome: tuple[str, ...],
@@ -108,9 +112,15 @@ def list_tasks(
     text: str | None,
     limit: int,
     everything: bool,
+    watch: bool,
     as_json: bool,
 ) -> None:
-    """List tasks, the newest last. A state with "!" is stalled."""
+    """List tasks, the newest last. A state with "!" is stalled.
+
+    --watch fills the terminal and keeps to its height: tasks that run come before newer ones that do not. q ends it.
+    Where the output is no terminal it prints a line for each change after which a task is one of those that are asked
+    for, beginning with what is new; with --json each is the event in JSON.
+    """
     filters: dict[str, Any] = {
         "state": ",".join(state) or None,
         "outcome": ",".join(outcome) or None,
@@ -121,6 +131,10 @@ def list_tasks(
         "stalled": stalled or None,
         "q": text,
     }
+    if watch:
+        from task_runner.cli import watch as live
+
+        ctx.exit(live.watch(session, filters, sys.maxsize if everything else limit, as_json))
     with session.client() as client:
         tasks, more = _newest(client, filters, limit) if not everything else (_all(client, filters), False)
         if as_json:
@@ -143,7 +157,7 @@ def _all(client: Client, filters: dict[str, Any]) -> Iterator[Task]:
 
 
 @click.command()
-@click.argument("task_id", metavar="ID")
+@click.argument("task_id", metavar="ID", shell_complete=TASK)
 @json_option
 @pass_session
 def show(session: Session, task_id: str, as_json: bool) -> None:
@@ -158,7 +172,7 @@ def show(session: Session, task_id: str, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("task_id", metavar="ID")
+@click.argument("task_id", metavar="ID", shell_complete=TASK)
 @click.argument("number", metavar="N", type=click.IntRange(min=1))
 @json_option
 @pass_session
@@ -174,36 +188,69 @@ def attempt(session: Session, task_id: str, number: int, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("task_id", metavar="ID")
+@click.argument("ids", metavar="[ID…]", nargs=-1, shell_complete=TASKS)
 @click.option("--follow", "-f", is_flag=True, help="Go on to the end of the task.")
+@click.option(
+    "--batch", "-b", "batches", multiple=True, metavar="ID", shell_complete=BATCH,
+    help="The tasks of this batch, as they are now; again for more.",
+)
 @click.option("--tail", "-n", type=click.IntRange(min=0), metavar="LINES", help="Begin with the last lines.")
-@click.option("--offset", type=click.IntRange(min=0), metavar="BYTES", help="Begin at this byte.")
+@click.option("--offset", type=click.IntRange(min=0), metavar="BYTES", help="Begin at this byte (one ID only).")
 @click.option("--attempt", "-a", type=click.IntRange(min=1), metavar="N", help="Of this attempt. [the latest]")
 @click.option("--stream", type=click.Choice(["stdout", "stderr"]), help="Where they are kept apart. [stdout]")
+@click.option("--no-prefix", is_flag=True, help="Of several tasks: the lines alone.")
 @json_option
 @pass_session
+@click.pass_context
 def logs(
+    ctx: click.Context,
     session: Session,
-    task_id: str,
+    ids: tuple[str, ...],
     follow: bool,
+    batches: tuple[str, ...],
     tail: int | None,
     offset: int | None,
     attempt: int | None,
     stream: str | None,
+    no_prefix: bool,
     as_json: bool,
 ) -> None:
-    """Print a task's output, byte by byte as the command wrote it.
+    """Print the output of tasks.
 
-    With --json, a line for each piece: {"text": …}, or {"base64": …} where it is not UTF-8.
+    Of one ID: byte by byte as the command wrote it; with --json, a line for each piece: {"text": …}, or {"base64": …}
+    where it is not UTF-8.
+
+    Of several, or with --batch: whole lines, each after the name of its task, or after its id where a task has no name
+    or the name of another. On a terminal colours stay, and other control characters are shown and not obeyed. With
+    --json, each line is {"taskId": …, "text": …}, without its end.
     """
+    if not ids and not batches:
+        raise click.UsageError("of which task? There is neither an ID nor --batch")
     if tail is not None and offset is not None:
         raise click.UsageError("--tail and --offset exclude each other")
-    with session.client(patience=PATIENCE) as client:
-        for chunk in client.iter_output(task_id, offset or 0, follow, tail, attempt=attempt, stream=stream):
-            if as_json:
-                emit(_encoded(chunk))
-            else:
-                write(chunk)
+    if len(ids) == 1 and not batches:
+        with session.client(patience=PATIENCE) as client:
+            _one(client.iter_output(ids[0], offset or 0, follow, tail, attempt=attempt, stream=stream), as_json)
+        return
+    if offset is not None:
+        raise click.UsageError("--offset is about one task")
+    from task_runner.cli import follow as several
+    from task_runner.cli.wait import found
+
+    client = session.client(patience=PATIENCE)
+    tasks, code = found(client, ids, batches)
+    wish = several.Wish(follow=follow, tail=tail, attempt=attempt, stream=stream)
+    later = several.show(client, tasks, wish, prefixed=not no_prefix, as_json=as_json)
+    client.close()  # only here: whoever is interrupted leaves threads that read
+    ctx.exit(code or later)
+
+
+def _one(chunks: Iterator[bytes], as_json: bool) -> None:
+    for chunk in chunks:
+        if as_json:
+            emit(_encoded(chunk))
+        else:
+            write(chunk)
 
 
 def write(chunk: bytes) -> None:

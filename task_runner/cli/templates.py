@@ -12,6 +12,7 @@ import click
 
 from task_runner.cli.edge import Session, pass_session
 from task_runner.cli.output import Cell, clean, emit, emit_array, json_option, say, table
+from task_runner.cli.suggest import TEMPLATE
 from task_runner.client import Client
 from task_runner.client.records import Template
 from task_runner.errors import InvalidRequest
@@ -47,7 +48,7 @@ def _row(found: Template) -> list[Cell]:
 
 
 @template.command()
-@click.argument("name")
+@click.argument("name", shell_complete=TEMPLATE)
 @json_option
 @pass_session
 def show(session: Session, name: str, as_json: bool) -> None:
@@ -80,7 +81,7 @@ def _shown(limit: Any) -> str:
 
 
 @template.command()
-@click.argument("name")
+@click.argument("name", shell_complete=TEMPLATE)
 @click.argument("file", type=click.File("rb"))
 @json_option
 @pass_session
@@ -93,7 +94,7 @@ def put(session: Session, name: str, file: BinaryIO, as_json: bool) -> None:
 
 
 @template.command()
-@click.argument("name")
+@click.argument("name", shell_complete=TEMPLATE)
 @pass_session
 def delete(session: Session, name: str) -> None:
     """Forget a template. Tasks made of it stay as they are."""

@@ -23,7 +23,8 @@ PATIENCE = 60.0
 class Api(Streams, Events, Batches, Templates, Nodes, Tokens):
     """One daemon. Nothing is sent before the first call.
 
-    Without ``url`` it is the daemon that `find` finds. ``timeout``: seconds for an answer that needs no waiting.
+    Without ``url`` it is the daemon that `find` finds; ``context`` is the name that this user has given it.
+    ``timeout``: seconds for an answer that needs no waiting.
     ``patience``: seconds for which a request is tried again, where that is safe and the daemon cannot be reached, does
     not answer, or is not ready (502, 503, 504); ``on_outage`` is told when that begins. ``met=False``: one that has
     never answered this client is not waited for. ``hint`` explains a missing token.
@@ -40,9 +41,10 @@ class Api(Streams, Events, Batches, Templates, Nodes, Tokens):
         hint: str | None = None,
         met: bool = True,
         state_dir: str | None = None,
+        context: str | None = None,
     ) -> None:
         if url is None:
-            found = find(state_dir=state_dir)
+            found = find(state_dir=state_dir, context=context)
             url, token, hint, state_dir = found.url, token or found.token, hint or found.hint, found.state_dir
         if not timeout > 0 or not patience >= 0:
             raise InvalidRequest("timeout is a number of seconds greater than 0, patience one that is not negative")

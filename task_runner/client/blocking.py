@@ -99,6 +99,8 @@ class Driver:
                 try:
                     result = self._do(step, opened)
                 except TaskRunnerError as error:
+                    if opened.cut.is_set():
+                        return  # that was we, and it is no outage
                     step = flow.throw(error)
                 else:
                     step = flow.send(result)

@@ -214,6 +214,20 @@ def node(wait: float | None = None) -> Call:
     return Call(method="GET", path="/v1/node", query=query, wait=wait or 0.0)
 
 
+def node_tasks(task_ids: Iterable[str] = ()) -> Call:
+    return Call(method="GET", path="/v1/node/tasks", query=[("task", each) for each in task_ids])
+
+
+def history(hours: int) -> Call:
+    return Call(method="GET", path="/v1/node/history", query=[("hours", str(hours))])
+
+
+def timeline(begin: str | None, end: str | None, limit: int | None) -> Call:
+    given = {"from": begin, "to": end, "limit": None if limit is None else str(limit)}
+    query = [(name, value) for name, value in given.items() if value is not None]
+    return Call(method="GET", path="/v1/timeline", query=query)
+
+
 def drain(draining: bool) -> Call:
     return Call(method="POST", path=f"/v1/node/{'drain' if draining else 'undrain'}")
 

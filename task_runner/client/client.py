@@ -7,9 +7,11 @@ from typing import Self
 
 from task_runner.client.api import Api
 from task_runner.client.blocking import BlockingCore, Driver, Opened
+from task_runner.client.core import task_of
 from task_runner.client.files import Files
 from task_runner.client.link import Link
 from task_runner.client.records import Event
+from task_runner.client.tasks import TaskRef
 
 
 class Client(Api, BlockingCore):
@@ -29,9 +31,10 @@ class Client(Api, BlockingCore):
     def __exit__(self, *_exc: object) -> None:
         self.close()
 
-    def hear(self, stream: Opened) -> Generator[Event | None]:
-        """All new events, until the stream is cut off; None, when it has been opened and at other signs of life."""
-        return self._driver.iterate(self._signs(None, None), stream)
+    def hear(self, stream: Opened, task: TaskRef | None = None) -> Generator[Event | None]:
+        """All new events, until the stream is cut off; None, when it has been opened and at other signs of life.
+        With ``task``: all events of that, also until it is over."""
+        return self._driver.iterate(self._signs(None if task is None else task_of(task), None), stream)
 
     def close(self) -> None:
         """Let go of the connections."""

@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable
 
 from task_runner import __version__
-from task_runner.client.discovery import is_local
 from task_runner.client.errors import Alien, ApiError, ConnectionBroken, ConnectionFailed, Silent, Unavailable
 from task_runner.client.steps import Pause
+from task_runner.client.urls import is_local
 from task_runner.errors import TaskRunnerError
 
 #: seconds before the second try, and at most between later ones, which is what the daemon asks for when it is not ready

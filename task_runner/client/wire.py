@@ -10,10 +10,10 @@ import httpx
 
 from task_runner import __version__
 from task_runner.client.calls import Call
-from task_runner.client.discovery import split
 from task_runner.client.errors import ConnectionBroken, ConnectionFailed, Silent
 from task_runner.client.link import Link
 from task_runner.client.steps import Answer
+from task_runner.client.urls import split
 from task_runner.errors import InvalidRequest
 
 #: seconds to establish a connection

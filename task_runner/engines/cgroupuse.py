@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from task_runner.kernel import cgroupcounts
+from task_runner.kernel import cgroupcounts, cgroupfiles
 from task_runner.kernel.cgroupfiles import Place, read
 from task_runner.kernel.cgroupmounts import locate, parse_mounts, parse_own
 from task_runner.model.status import Accounting
@@ -45,6 +45,40 @@ def groups(pid: int) -> Groups | None:
     found = {name: directory for name in own if (directory := locate(mounts, own, name)) is not None}
     v2 = found.pop("", None)
     return Groups(v2=v2, v1=found) if v2 is not None or found else None
+
+
+def of_container(pid: int, container: str) -> Groups | None:
+    """Those that have the container's id in their names, found by one of its processes; None where that is none of it,
+    or has been put elsewhere. What watches over a container (conmon) is named after it as well, and not in it."""
+    theirs = parse_own(read(f"/proc/{pid}/cgroup"))
+    if any("conmon" in path for path in theirs.values()):
+        return None
+    own = {name: cut for name, path in theirs.items() if (cut := _up_to(path, container)) is not None}
+    if not own:
+        return None
+    mounts = parse_mounts(read("/proc/self/mountinfo"))
+    found = {name: directory for name in own if (directory := locate(mounts, own, name)) is not None}
+    v2 = found.pop("", None)
+    return Groups(v2=v2, v1=found) if v2 is not None or found else None
+
+
+def _up_to(path: str, container: str) -> str | None:
+    """The path to where the id stands: what a container has made below belongs to it."""
+    names = path.split("/")
+    place = next((place for place, name in enumerate(names) if container in name), None)
+    return None if place is None else "/".join(names[: place + 1])
+
+
+def cpu_seconds(groups: Groups) -> float | None:
+    """Used so far; None where the groups are gone, or nothing counts it."""
+    cpuacct = groups.v1.get("cpuacct")
+    return cgroupcounts.cpu_seconds(groups.v2 if cpuacct is None else None, cpuacct)
+
+
+def members(groups: Groups) -> list[int]:
+    """Who is in them. The hierarchies of v1 all have the same processes, where an engine made a group in them."""
+    directory = next((groups.v1[each] for each in ("memory", "pids", "cpuacct") if each in groups.v1), groups.v2)
+    return [] if directory is None else cgroupfiles.members(directory)
 
 
 def oom_kills(groups: Groups) -> int | None:

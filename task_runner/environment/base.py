@@ -6,7 +6,7 @@ what a sighting means is the service's to say (service/classify.py).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -55,6 +55,21 @@ class Sighting:
     process_state: str | None = None
     #: the graphics processors that the attempt was given, by index, as its claim says
     gpus: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Use:
+    """What an attempt uses now. None: not known."""
+
+    #: since its runner's start, of what has ended, too
+    cpu_seconds: float | None = None
+    #: resident memory of its processes in sum: what several share counts for each
+    rss_bytes: int | None = None
+    #: that live, its runner not counted
+    processes: int | None = None
+
+
+UNKNOWN = Use()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -148,6 +163,10 @@ class Environment(Protocol):
     def tree(self, task_id: str, attempt: int, most: int) -> tuple[list[Portrait], int]:
         """The live processes of an attempt, the runner first, parents before children; at most ``most`` of them, and
         how many there are. Where the runner is dead: what it left. Reads /proc, which may take a moment."""
+
+    def measure(self, statuses: Iterable[Status]) -> dict[str, Use]:
+        """What attempts use now, by task; each is known by what its runner last said, and left out where that runner
+        cannot be verified. One at a time, not in the event loop: it reads /proc."""
 
     def means(self) -> list[Means]:
         """How each limit of TaskLimits is enforced here; known once it is open."""

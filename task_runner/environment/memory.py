@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
+from task_runner.environment import base
 from task_runner.environment.base import Launch, Refusal, Sighting
 from task_runner.errors import Conflict
 from task_runner.lib import signals
@@ -245,6 +246,13 @@ class MemoryEnvironment:
         runner = Portrait(pid=pid, ppid=1, name="runner", command="runner", state="S")
         command = Portrait(pid=pid + 1, ppid=pid, name="command", command="command", state="S")
         return [runner, command][:most], 2
+
+    def measure(self, statuses: Iterable[Status]) -> dict[str, base.Use]:
+        return {
+            each.task_id: base.Use(cpu_seconds=0.0, rss_bytes=0, processes=1)
+            for each in statuses
+            if (entry := self._attempts.get((each.task_id, each.attempt))) is not None and entry.alive
+        }
 
     def means(self) -> list[Means]:
         return self.limits

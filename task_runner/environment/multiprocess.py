@@ -6,12 +6,14 @@ import asyncio
 import json
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from signal import SIGCONT, SIGKILL
 
+from task_runner.environment import base
 from task_runner.environment.base import Launch, Refusal, Sighting
 from task_runner.environment.groups import Groups
 from task_runner.environment.launching import Launcher, starts_finished
+from task_runner.environment.measuring import Meter
 from task_runner.environment.sweeping import Sweeper
 from task_runner.errors import Damaged
 from task_runner.lib import (
@@ -63,6 +65,7 @@ class MultiprocessEnvironment:
         TLS."""
         self._state = state
         self._groups = Groups(state, wanted=cgroups)
+        self._meter = Meter(self._groups)
         self._settings = {
             "bell": state.bell,
             "heartbeatSeconds": heartbeat_seconds,
@@ -312,6 +315,9 @@ class MultiprocessEnvironment:
         known = {each.pid for each in found}
         found += [each for each in own.members() if each.pid not in known]
         return portray(found[:most], frozenset(own.pids()) if own.frozen else frozenset()), len(found)
+
+    def measure(self, statuses: Iterable[Status]) -> dict[str, base.Use]:
+        return self._meter.measure(statuses)
 
     def means(self) -> list[Means]:
         return limits.means(self._groups.means)

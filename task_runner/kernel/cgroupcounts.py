@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 
 from task_runner.kernel.cgroupfiles import Place, look, number, table
@@ -39,6 +40,28 @@ def account(v2: str | None, cpuacct: str | None, where: Where) -> Accounting:
         pids_refused=None if pids is None else table(f"{pids.directory}/pids.events").get("max"),
         oom_kills=oom_kills(memory),
     )
+
+
+def cpu_seconds(v2: str | None, cpuacct: str | None) -> float | None:
+    """Processor time alone: of what has ended, too, whoever has waited for it. Cheap: it is asked of thousands."""
+    if v2 is not None and (seconds := _scaled(_first_number(f"{v2}/cpu.stat", b"usage_usec "), 1e6)) is not None:
+        return seconds
+    return None if cpuacct is None else _scaled(number(f"{cpuacct}/cpuacct.usage"), 1e9)
+
+
+def _first_number(path: str, name: bytes) -> int | None:
+    """What a file of names and numbers begins with, if that is the one that is meant."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        line = os.read(fd, 64).partition(b"\n")[0]
+    except OSError:
+        return None
+    finally:
+        os.close(fd)
+    return int(line[len(name) :]) if line.startswith(name) else None
 
 
 def _processors(

@@ -70,6 +70,19 @@ def pids(path: str) -> list[int]:
         return []
 
 
+def members(directory: str) -> list[int]:
+    """Pids of a group and of all below it."""
+    found = pids(f"{directory}/cgroup.procs")
+    try:
+        leaf = os.stat(directory).st_nlink == 2  # what the kernel says of one that has none below it
+    except OSError:
+        return found
+    if not leaf:
+        for below, directories, _files in os.walk(directory):
+            found += [pid for each in directories for pid in pids(f"{below}/{each}/cgroup.procs")]
+    return found
+
+
 def number(path: str) -> int | None:
     """One number; None where there is none."""
     text = read(path).strip()

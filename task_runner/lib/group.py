@@ -40,6 +40,13 @@ def of_attempt(places: Places, task_id: str, attempt: int) -> Group | None:
     return group if any(map(os.path.isdir, group.directories)) else None
 
 
+def cpu_seconds(places: Places, task_id: str, attempt: int) -> float | None:
+    """Processor time that an attempt has used so far; None where it has no group that counts it."""
+    v2, cpuacct = places.v2, places.v1.get("cpuacct")
+    name = f"{task_id}-{attempt}"
+    return cgroupcounts.cpu_seconds(v2 and f"{v2}/{name}", cpuacct and f"{cpuacct}/{name}")
+
+
 def left_by(places: Places, task_id: str) -> list[Group]:
     """The groups that attempts of a task have left."""
     return [Group(places, name) for name in _names(places) if name.rpartition("-")[0] == task_id]

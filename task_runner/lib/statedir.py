@@ -24,6 +24,8 @@ class StateDirectory:
         self.token = f"{self.path}/token"
         #: who did what
         self.audit = f"{self.path}/audit.log"
+        #: what the machine was like over the last day
+        self.history = f"{self.path}/history"
         self.address = f"{self.path}/address.json"
         #: where /v1 is served, if nobody says otherwise, beside a task-executor
         self.socket = f"{self.path}/api.sock"

@@ -68,9 +68,11 @@ class Batches:
             states[state] = states.get(state, 0) + 1
         return batch_json(batch, counts(by_outcome, finished_at) + batch.removed, states)
 
-    def newest(self, limit: int) -> list[dict[str, Any]]:
-        """The batches that were accepted last, newest first."""
-        return [self.show(batch) for batch in self._book.store.batches(limit)]
+    def newest(self, limit: int, before: int | None = None) -> tuple[list[dict[str, Any]], int | None]:
+        """The batches that were accepted last, newest first (of those older than ``before``), and what the next page
+        is before; none: there is no more."""
+        found = self._book.store.batches(limit, before=before)
+        return [self.show(batch) for batch in found], found[-1].seq if len(found) == limit else None
 
     def of(self, origin: str, limit: int) -> list[Batch]:
         """Those of them that came in by one surface."""

@@ -278,6 +278,11 @@ class Queue:
     def _after(self, seconds: float, act: Callable[[], None]) -> Handle:
         return (self._call_later or asyncio.get_running_loop().call_later)(seconds, act)
 
+    @property
+    def length(self) -> int:
+        """How many wait."""
+        return len(self._parking)
+
     def survey(self) -> dict[Place, Crowd]:
         """How many wait, and since when, by what they wait for. Costs what waits."""
         return self._parking.survey()

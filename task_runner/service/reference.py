@@ -9,7 +9,6 @@ import dataclasses
 import enum
 import inspect
 import json
-import re
 import sys
 import types
 import typing
@@ -22,6 +21,7 @@ from task_runner.model.codec import to_json
 from task_runner.model.constraints import Limit, camel
 from task_runner.model.machines import DownloadParameters, ExtractParameters, ProcessParameters
 from task_runner.model.template import Parameter, Template
+from task_runner.service.meanings import meanings
 from task_runner.service.validate import schema
 
 #: the records that clients write, in the order of the page
@@ -54,8 +54,6 @@ RECORDS: dict[type[Any], str] = {
     Parameter: "Parameter of a template",
 }
 
-_FIELD = re.compile(r"^    (\w+): ")
-_COMMENT = re.compile(r"^    #: (.*)")
 #: patterns that are shorter in words
 _IN_WORDS = {
     r"^[^\x00]*$": "without NUL",
@@ -95,21 +93,6 @@ def fields_page() -> str:
 def schema_text() -> str:
     """doc/reference/schema.json."""
     return json.dumps(schema(), indent=2, ensure_ascii=False)
-
-
-def meanings(cls: type[Any]) -> dict[str, str]:
-    """The comment above each field, as one line."""
-    found: dict[str, str] = {}
-    comment: list[str] = []
-    for line in inspect.getsource(cls).splitlines():
-        if match := _COMMENT.match(line):
-            comment.append(match[1])
-        elif match := _FIELD.match(line):
-            found[match[1]] = " ".join(comment)
-            comment = []
-        else:
-            comment = []
-    return found
 
 
 def _table(cls: type[Any]) -> Iterator[str]:

@@ -123,6 +123,10 @@ class Settings(BaseSettings):
         16 * 1024 * 1024, ge=4096, description="At this size the audit log goes on in a new file."
     )
     audit_keep: int = Field(4, ge=0, le=1000, description="So many of the earlier files are kept.")
+    web_ui: bool = Field(True, description="Serve the web page at `/ui/`.")
+    web_session_hours: float = Field(
+        12.0, gt=0, le=24 * 366, description="A login to the web page ends so long after it was last used."
+    )
     host_files: list[Annotated[str, Limit(pattern=r"^/")]] = Field(
         default_factory=list,
         description="Directories below which tasks may have files of this machine read for them: `hostPath` of a file, "

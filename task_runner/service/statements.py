@@ -10,7 +10,7 @@ from typing import Any
 from task_runner.model.codec import from_json, to_json
 from task_runner.service.task import Record, StopIntent, Task
 
-VERSION = 3
+VERSION = 4
 SCHEMA = """
 CREATE TABLE tasks (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,  -- the number of a removed row is not used again
@@ -109,6 +109,18 @@ CREATE TABLE spans (                 -- those that are still to be exported, all
     seq INTEGER PRIMARY KEY AUTOINCREMENT, data TEXT NOT NULL
 );
 """
+#: when the first attempt of a task began, as its record has it
+BEGAN = "ifnull(json_extract(record, '$.previous[0].startedAt'), json_extract(record, '$.status.startedAt'))"
+#: what came with version 4
+ADDED_4 = f"""
+CREATE INDEX tasks_began ON tasks ({BEGAN}, finished_at) WHERE outcome IS NOT NULL;
+CREATE TABLE sessions (              -- who is logged in to the web page
+    digest TEXT PRIMARY KEY,         -- SHA-256 of the cookie, which is not kept
+    token TEXT NOT NULL,             -- the digest of the token that it was opened with
+    created_at TEXT NOT NULL,
+    expires_at TEXT NOT NULL
+);
+"""
 #: from each earlier version to the one after it
 UPGRADES = {
     1: """
@@ -124,6 +136,7 @@ ALTER TABLE tasks ADD COLUMN output_bytes INTEGER;
 UPDATE tasks SET origin = ifnull(json_extract(record, '$.origin'), 'v1');
 UPDATE batches SET origin = 'v1';
 """,
+    3: ADDED_4,
 }
 
 #: one statement with its values

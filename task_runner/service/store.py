@@ -25,6 +25,7 @@ from task_runner.service.integrity import check_content, check_file
 from task_runner.service.statements import (
     ADDED_2,
     ADDED_3,
+    ADDED_4,
     SCHEMA,
     SELECT,
     UPGRADES,
@@ -121,7 +122,7 @@ class Store:
                 raise Refused(f"{self.path} is of a newer version ({version}); this daemon knows {VERSION}")
             if version == 0:
                 self.made_new = True
-                everything = f"{SCHEMA} {ADDED_2} {ADDED_3} PRAGMA user_version={VERSION}"
+                everything = f"{SCHEMA} {ADDED_2} {ADDED_3} {ADDED_4} PRAGMA user_version={VERSION}"
                 db.executescript(f"BEGIN IMMEDIATE; {everything}; COMMIT;")
             for number in range(version, VERSION) if version else ():
                 db.executescript(f"BEGIN IMMEDIATE; {UPGRADES[number]} PRAGMA user_version={number + 1}; COMMIT;")
@@ -265,10 +266,10 @@ class Store:
         found = self._read(f"SELECT {COLUMNS} FROM batches WHERE seq = ?", (seq,))  # noqa: S608
         return batch_of(found[0]) if found else None
 
-    def batches(self, limit: int, origin: str | None = None) -> list[Batch]:
-        """The newest, newest first; ``origin``: those that came in by this surface."""
-        sql = f"SELECT {COLUMNS} FROM batches WHERE ? IN (origin, '') ORDER BY seq DESC LIMIT ?"  # noqa: S608
-        return list(map(batch_of, self._read(sql, (origin or "", limit))))
+    def batches(self, limit: int, origin: str | None = None, before: int | None = None) -> list[Batch]:
+        """The newest, newest first; ``origin``: those that came in by this surface; ``before``: older than that one."""
+        sql = f"SELECT {COLUMNS} FROM batches WHERE ? IN (origin, '') AND seq < ? ORDER BY seq DESC LIMIT ?"  # noqa: S608
+        return list(map(batch_of, self._read(sql, (origin or "", 2**62 if before is None else before, limit))))
 
     def paused_batches(self) -> list[str]:
         return [row[0] for row in self._read("SELECT id FROM batches WHERE paused")]

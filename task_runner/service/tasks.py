@@ -15,6 +15,7 @@ from typing import Any
 from task_runner.environment.base import Environment
 from task_runner.errors import Conflict, NotFound, StorageFull, Unavailable
 from task_runner.lib.clock import Clock
+from task_runner.lib.statedir import StateDirectory
 from task_runner.model.codec import to_json
 from task_runner.model.spec import Spec
 from task_runner.model.state import State
@@ -33,17 +34,20 @@ from task_runner.service.disk import Disk
 from task_runner.service.drain import Drain
 from task_runner.service.events import Hub
 from task_runner.service.forwarding import Forwarding
+from task_runner.service.history import History, census
 from task_runner.service.hostfiles import HostFiles
 from task_runner.service.inherited import chosen
 from task_runner.service.inside import Inside
 from task_runner.service.leftovers import Leftovers
 from task_runner.service.listing import list_tasks
+from task_runner.service.liveuse import LiveUse
 from task_runner.service.notify import Notifier
 from task_runner.service.queue import Queue
 from task_runner.service.recovery import Examined, examine, load
 from task_runner.service.retention import Retention
 from task_runner.service.schedule import Limits
 from task_runner.service.secrets import Secrets
+from task_runner.service.sessions import Sessions
 from task_runner.service.settings import Settings
 from task_runner.service.store import Query, Store
 from task_runner.service.task import Task
@@ -67,12 +71,14 @@ class TaskService:
         environment: Environment,
         clock: Clock,
         tokens: Tokens | None = None,
+        sessions: Sessions | None = None,
     ) -> None:
         self.settings = settings
         self.store = store
         self.environment = environment
         self.clock = clock
         self.tokens = tokens or Tokens(None, clock)
+        self.sessions = sessions or Sessions(self.tokens, clock, seconds=settings.web_session_hours * 3600)
         self.hub = Hub()
         #: every runner of an earlier daemon has been examined
         self.recovered = asyncio.Event()
@@ -95,6 +101,7 @@ class TaskService:
         self.templates.load()
         self.drain.load()
         self.tokens.load(self.book)
+        self.sessions.load(self.book)
         launched = await load(self.book, self.queue, self.environment, self._begin_removal)
         self._background = [
             asyncio.create_task(self._recover(launched), name="recover"),
@@ -105,6 +112,8 @@ class TaskService:
             asyncio.create_task(self.notifier.run(), name="notify"),
             asyncio.create_task(self.leftovers.run(), name="leftovers"),
             asyncio.create_task(self.tokens.run(), name="tokens"),
+            asyncio.create_task(self.sessions.run(), name="sessions"),
+            asyncio.create_task(self.history.run(), name="history"),
         ]
         if self.tracer is not None:
             self._background.append(asyncio.create_task(self.tracer.run(), name="tracing"))
@@ -113,6 +122,7 @@ class TaskService:
         settings = self.settings
         self.capacity = capacity
         self.book = Book(self.store, self.hub, self.clock)
+        self.use = LiveUse(self.book, self.environment)
         self.notifier = Notifier(
             self.book,
             self.secrets,
@@ -176,6 +186,12 @@ class TaskService:
         self.templates = Templates(self.book, settings.templates_dir)
         self.drain = Drain(self.book, self.queue)
         self.disk = Disk(self.book, self.environment, self.queue, settings)
+        self.history = History(
+            StateDirectory(settings.state_dir).history,
+            self.clock,
+            tasks=lambda: census(self.book, self.queue),
+            directory=settings.state_dir,
+        )
         self.leftovers = Leftovers(self.book, self.environment)
         self.retention = Retention(self.book, settings, self.disk, self._remove)
 

@@ -107,6 +107,14 @@ class Tokens:
             token.used_at, token.noted = self.clock.time(), False
         return token
 
+    def digest(self, token: Token) -> str | None:
+        """What the secret of one is known by; none: it opens nothing any more."""
+        digest = self._digests.get(token.name)
+        return digest.hex() if digest is not None and self._by_digest.get(digest) is token else None
+
+    def by_digest(self, digest: str) -> Token | None:
+        return self._by_digest.get(bytes.fromhex(digest))
+
     def has(self, text: str) -> bool:
         """Whether a text is the secret of one."""
         return _digest(text) in self._by_digest

@@ -19,6 +19,7 @@ from pydantic_core import ErrorDetails, to_json
 
 from task_runner.errors import FieldError
 from task_runner.model.constraints import camel
+from task_runner.service.meanings import with_meanings
 
 T = TypeVar("T")
 
@@ -60,7 +61,7 @@ class Record(Generic[T]):
     def schema(self, at: str = "#") -> dict[str, Any]:
         """The JSON schema, to stand at this place of a document."""
         described: dict[str, Any] = _closed(self._adapter.json_schema(ref_template=f"{at}/$defs/{{model}}"))
-        return described
+        return with_meanings(described, self._cls)
 
     def _faults(self, details: Sequence[ErrorDetails], also: Sequence[str]) -> Iterable[tuple[str, str, bool]]:
         for detail in details:

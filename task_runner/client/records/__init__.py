@@ -6,6 +6,7 @@ from task_runner.client.records.batch import Batch, BatchResult
 from task_runner.client.records.endings import (
     ContainerNote,
     Gap,
+    Identity,
     LimitNote,
     Output,
     ProcessNote,
@@ -15,14 +16,26 @@ from task_runner.client.records.endings import (
 )
 from task_runner.client.records.event import Event
 from task_runner.client.records.file import FileEntry
-from task_runner.client.records.node import Dialect, Engine, Means, Node, Possible, Storage
+from task_runner.client.records.node import Dialect, Engine, Means, Node, OutputQuota, Possible, Storage
 from task_runner.client.records.notification import Notification
-from task_runner.client.records.task import FINAL_STATES, ActionStatus, Attempt, PastAttempt, Task, is_over
-from task_runner.client.records.template import Template
+from task_runner.client.records.past import History, Timeline
+from task_runner.client.records.task import (
+    FINAL_STATES,
+    ActionStatus,
+    Attempt,
+    Heartbeat,
+    PastAttempt,
+    Silence,
+    Task,
+    is_over,
+)
+from task_runner.client.records.template import Template, TemplateHead
 from task_runner.client.records.token import Token
+from task_runner.client.records.use import TasksUse, TaskUse
 
 __all__ = [
     "FINAL_STATES", "ActionStatus", "Attempt", "Batch", "BatchResult", "ContainerNote", "Dialect", "Engine", "Event",
-    "FileEntry", "Gap", "LimitNote", "Means", "Node", "Notification", "Output", "PastAttempt", "Possible",
-    "ProcessNote", "Progress", "Receipt", "Stalled", "Storage", "Task", "Template", "Token", "is_over",
+    "FileEntry", "Gap", "Heartbeat", "History", "Identity", "LimitNote", "Means", "Node", "Notification", "Output",
+    "OutputQuota", "PastAttempt", "Possible", "ProcessNote", "Progress", "Receipt", "Silence", "Stalled", "Storage",
+    "Task", "TaskUse", "TasksUse", "Template", "TemplateHead", "Timeline", "Token", "is_over",
 ]

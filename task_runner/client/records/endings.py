@@ -5,6 +5,15 @@ from __future__ import annotations
 from typing import Any, NotRequired, TypedDict
 
 
+class Identity(TypedDict):
+    """A process that cannot be mistaken for another: pids are used again, these three together are not."""
+
+    pid: int
+    #: clock ticks since boot
+    startTime: int
+    bootId: str
+
+
 class ProcessNote(TypedDict):
     """One process that a stop had to do with."""
 

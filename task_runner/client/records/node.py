@@ -46,6 +46,13 @@ class Dialect(TypedDict):
     address: str | None
 
 
+class OutputQuota(TypedDict):
+    """How much output may be kept, and how much there was at the last look. Null: there is no quota."""
+
+    bytes: int | None
+    used: int | None
+
+
 class Node(TypedDict):
     """The daemon in numbers."""
 
@@ -66,6 +73,8 @@ class Node(TypedDict):
     draining: bool
     drainedAt: str | None
     empty: bool
+    #: not of an older daemon
+    outputQuota: NotRequired[OutputQuota]
     ready: bool
     storage: Storage
     storeSetAside: str | None

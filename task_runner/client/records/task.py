@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import Any, NotRequired, TypedDict
 
-from task_runner.client.records.endings import ContainerNote, LimitNote, Output, Progress, Receipt, Stalled
+from task_runner.client.records.endings import (
+    ContainerNote,
+    Identity,
+    LimitNote,
+    Output,
+    Progress,
+    Receipt,
+    Stalled,
+)
 from task_runner.model.state import FINAL
 
 FINAL_STATES = frozenset(state.value for state in FINAL)
@@ -27,6 +35,8 @@ class ActionStatus(TypedDict):
     error: str | None
     startedAt: str | None
     finishedAt: str | None
+    #: its first process
+    process: NotRequired[Identity | None]
     usage: dict[str, Any] | None
     #: not of an older daemon
     oomKilled: NotRequired[bool | None]
@@ -51,9 +61,28 @@ class PastAttempt(TypedDict):
     finishedAt: str | None
 
 
+class Heartbeat(TypedDict):
+    """A sign of life."""
+
+    at: str
+    #: seconds of a clock that nobody sets, since the machine's start
+    monotonic: float
+
+
+class Silence(TypedDict):
+    """The task has given no sign of getting on for as long as its stall policy bears."""
+
+    #: the last sign
+    since: str
+    #: what was looked for
+    reason: str
+
+
 class Attempt(TypedDict):
     """The status of one attempt, as its runner wrote it."""
 
+    #: the version of the file status.json
+    format: int
     taskId: str
     attempt: int
     state: str
@@ -70,6 +99,21 @@ class Attempt(TypedDict):
     stderr: Output | None
     progress: Progress | None
     receipt: Receipt | None
+    runner: Identity
+    heartbeat: Heartbeat
+    pausedAt: str | None
+    #: before that
+    pausedSeconds: float
+    silence: Silence | None
+    #: the user it runs as, by number; null: the daemon's own
+    userId: int | None
+    limits: list[LimitNote]
+    #: of the attempt's cgroup
+    accounting: dict[str, Any] | None
+    oomKilled: bool | None
+    gpus: list[int]
+    #: bytes of its standard input that have been passed on; null: that is not open
+    inputBytes: int | None
 
 
 class Task(TypedDict):

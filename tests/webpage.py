@@ -1,0 +1,102 @@
+"""The web page in a real browser: one Chromium for a file, and for each page of a test a context of its own.
+
+A file imports the fixtures that it uses (`chromium`, `watch`, `browse`, `page`) and is marked `needs("chromium")`. A
+test fails where its pages threw an error, said something on the console, or tried what the Content-Security-Policy
+forbids; `watch.expected` names what a test causes itself.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from conftest import PATIENCE, Daemon, wait_for
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+
+#: as root, without a graphics processor, and asking nothing of other hosts
+FLAGS = (
+    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-dev-shm-usage"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+)
+PHONE = {"viewport": {"width": 390, "height": 800}, "has_touch": True}
+#: what the browser itself writes on the console of an answer of 400 or more, and of a lost connection
+REFUSED, NO_CONTACT = "Failed to load resource: the server responded", "net::ERR_"
+
+Browse = Callable[..., Page]
+
+expect.set_options(timeout=PATIENCE * 1000)
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    """Not for the whole session: as long as Playwright runs, nothing else in this thread can run an event loop."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=list(FLAGS))
+        yield browser
+        browser.close()
+
+
+class Watch:
+    """What pages complained about."""
+
+    def __init__(self) -> None:
+        self.complaints: list[str] = []
+        #: parts of complaints that a test causes itself
+        self.expected: list[str] = []
+
+    def over(self, context: BrowserContext) -> None:
+        context.on("console", lambda said: said.type in ("error", "warning") and self.complaints.append(said.text))
+        context.on("weberror", lambda thrown: self.complaints.append(str(thrown.error)))
+
+    def unexpected(self) -> list[str]:
+        return [each for each in self.complaints if not any(part in each for part in self.expected)]
+
+
+@pytest.fixture
+def watch() -> Iterator[Watch]:
+    watch = Watch()
+    yield watch
+    assert watch.unexpected() == []
+
+
+@pytest.fixture
+def browse(chromium: Browser, watch: Watch) -> Iterator[Browse]:
+    """A function that opens an address of a daemon, signed in by its admin token (or by ``token``; None: nobody), with
+    Playwright's options for a context, such as color_scheme="dark"."""
+    contexts: list[BrowserContext] = []
+
+    def open_page(daemon: Daemon, address: str | None = "/ui/", *, token: str | None = "", **options: Any) -> Page:
+        context = chromium.new_context(base_url=daemon.url, **{"reduced_motion": "reduce", **options})
+        contexts.append(context)
+        context.set_default_timeout(PATIENCE * 1000)
+        watch.over(context)
+        if token is not None:
+            sign_in(context, daemon, token or daemon.token)
+        page = context.new_page()
+        if address is not None:
+            page.goto(address)
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+
+
+@pytest.fixture
+def page(browse: Browse, shared: Daemon) -> Page:
+    """A page, signed in to the daemon of the file; it shows nothing yet."""
+    return browse(shared, None)
+
+
+def sign_in(context: BrowserContext, daemon: Daemon, token: str) -> None:
+    """As the page of the login does it; the context keeps the cookie."""
+    answer = context.request.post("/ui/login", data={"token": token}, headers={"Origin": daemon.url})
+    assert answer.ok, answer.text()
+
+
+def eventually(page: Page, expression: str, argument: Any = None) -> Any:
+    """The first true value of an expression of JavaScript, as `page.evaluate` takes it. (What Playwright's own
+    wait_for_function does in the page, the page's policy forbids.)"""
+    return wait_for(lambda: page.evaluate(expression, argument), expression)
