@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -89,6 +89,28 @@ def test_resuming_yields_what_came_after_and_nothing_twice(shared: Daemon):
         with listening(shared, f"/v1/events?after={event['id']}") as told:
             mine = (each for each in told if each["data"]["taskId"] == task_id)
             assert until_over(mine) == whole[place + 1 :]
+
+
+def gone(told: Iterator[dict[str, Any]]) -> dict[str, Any]:
+    return next(event for event in told if event["event"] == "gone")
+
+
+def test_a_task_that_is_removed_is_told_of_without_an_id(shared: Daemon):
+    other, task_id = (shared.wait(shared.submit("true"))["taskId"] for _ in range(2))
+    with listening(shared) as all_told, listening(shared, f"/v1/tasks/{task_id}/events") as told:
+        for each in (other, task_id):
+            assert shared.http.delete(f"/v1/tasks/{each}").status_code == 200
+        assert [gone(all_told)["data"]["tasks"] for _ in range(2)] == [[other], [task_id]]
+        event = gone(told)
+    assert (event["data"]["tasks"], event.get("id")) == ([task_id], None)
+    assert event["data"]["at"]
+
+
+def test_what_retention_removes_is_told_of_too(make_daemon: Callable[..., Daemon]):
+    daemon = make_daemon(keep_finished_seconds=0.5, tidy_seconds=0.1).start()
+    with listening(daemon) as told:
+        task_id = daemon.submit("true")
+        assert gone(told)["data"]["tasks"] == [task_id]
 
 
 def test_the_events_of_a_removed_task_go_with_it(shared: Daemon):

@@ -24,7 +24,7 @@ TOP = """(() => { const log = document.querySelector('.log');
 @pytest.fixture
 def page(browse: Browse, shared: Daemon) -> Page:  # noqa: F811
     """High enough for all of the log's window."""
-    return browse(shared, None, viewport={"width": 1280, "height": 1200})
+    return browse(shared, None, viewport={"width": 1280, "height": 1500})
 
 
 def steps(counts: tuple[int, ...]) -> str:
@@ -112,7 +112,7 @@ def test_the_button_of_what_is_new_goes_to_the_end_and_follows(shared: Daemon, p
 
 def test_who_scrolls_up_is_not_pulled_back_by_a_flood(shared: Daemon, browse: Browse) -> None:  # noqa: F811
     task_id = shared.submit(shell="seq -f 'line %.0f' 1 500; while :; do echo more; sleep 0.01; done")
-    page = browse(shared, None, viewport={"width": 1280, "height": 1200}, reduced_motion="no-preference")
+    page = browse(shared, None, viewport={"width": 1280, "height": 1500}, reduced_motion="no-preference")
     show(page, task_id)
     expect(page.get_by_role("button", name="Follow")).to_have_attribute("aria-pressed", "true")
     page.locator(".log").hover()

@@ -11,6 +11,7 @@ from webpage import NO_CONTACT, REFUSED, Browse, Watch, browse, chromium, page, 
 
 pytestmark = pytest.mark.needs("chromium")
 
+CHARTS = ["Processors", "Memory", "Running tasks and slots", "Queue", "Load", "Disk of the state directory"]
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """GET /v1/events and /v1/tasks/{id}/events: changes of state as server-sent events, resumable by id.
 
-Who asks for it is told every so often what tasks use, too (api/liveuse.py): that has no id, and is not resumed.
+Tasks that are removed are told of, too, and to who asks for it every so often what tasks use (api/liveuse.py): neither
+has an id, and neither is resumed.
 """
 
 from __future__ import annotations
@@ -59,6 +60,8 @@ async def _stream(
                     if event.seq > after:
                         after, heard = event.seq, clock()
                         yield _encode(event)
+                if gone := news.drain_gone():
+                    yield Streams.event("gone", None, {"at": service.book.now(), "tasks": gone})
                 if use is not None and clock() >= use.due and (told := await use.next()) is not None:
                     yield told
                 if clock() - heard >= KEEP_ALIVE:  # whatever is said of use: a client counts on it

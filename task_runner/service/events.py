@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 from task_runner.service.statements import StoredEvent
@@ -19,6 +19,7 @@ class Subscription:
         self.task_id = task_id
         self._wake = wake
         self._queue: asyncio.Queue[StoredEvent] = asyncio.Queue(MAX_LAG)
+        self._gone: list[str] = []
         self.overrun = False
 
     def push(self, event: StoredEvent) -> None:
@@ -30,12 +31,25 @@ class Subscription:
             if self._wake is not None:
                 self._wake.set()
 
+    def push_gone(self, ids: Iterable[str]) -> None:
+        mine = [each for each in ids if self.task_id in (None, each)]
+        if mine and not self.overrun:
+            self._gone += mine
+            self.overrun = len(self._gone) > MAX_LAG
+            if self._wake is not None:
+                self._wake.set()
+
     async def next(self) -> StoredEvent:
         return await self._queue.get()
 
     def drain(self) -> list[StoredEvent]:
         """What has come since the last call."""
         return [self._queue.get_nowait() for _ in range(self._queue.qsize())]
+
+    def drain_gone(self) -> list[str]:
+        """The tasks that have been removed since the last call."""
+        gone, self._gone = self._gone, []
+        return gone
 
 
 class Hub:
@@ -47,6 +61,11 @@ class Hub:
     def publish(self, event: StoredEvent) -> None:
         for subscription in self._subscriptions:
             subscription.push(event)
+
+    def publish_gone(self, ids: Sequence[str]) -> None:
+        """Tell that there are no such tasks any more. That is no event of theirs: theirs went with them."""
+        for subscription in self._subscriptions:
+            subscription.push_gone(ids)
 
     @contextmanager
     def subscribe(

@@ -187,7 +187,7 @@ class History:
         try:
             for count in itertools.count():
                 await self._take(write=count % _WRITE_EVERY == _WRITE_EVERY - 1)
-                await asyncio.sleep(STEP - self._clock.time() % STEP)
+                await asyncio.sleep(_pause(self._clock.time()))
         finally:
             self._ring.close()
 
@@ -222,6 +222,13 @@ class History:
         found = {name: [*map(_as_shown(name), column)] for name, column in zip(FIELDS, rest, strict=True)}
         queued = {place.value: found.pop(f"queued.{place.value}") for place in Place}
         return {"stepSeconds": STEP, "at": list(at), **found, "queuedFor": queued}
+
+
+def _pause(now: float) -> float:
+    """Seconds to the next moment to look. Who woke a little early waits for the one after: right after a look there is
+    nothing yet to compare with, and the processors would seem to rest."""
+    left = STEP - now % STEP
+    return left if left > STEP / 10 else left + STEP
 
 
 def _with_gaps(records: list[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:

@@ -64,6 +64,7 @@ class Retention:
         ids = list(islice(filter(self._may_go, found), SLICE))
         if ids:
             await self._remove(ids)
+            book.hub.publish_gone(ids)
         excess = book.store.last_event() - settings.keep_events_count
         await book.write(
             [

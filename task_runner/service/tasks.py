@@ -293,6 +293,7 @@ class TaskService:
                 self._leaving.discard(task.id)
                 raise
         task.deleted = True
+        self.book.hub.publish_gone([task.id])
         if task.final:
             self._begin_removal(task)
         else:

@@ -142,7 +142,8 @@ GET_FILE = Operation(
 )
 _EVENT = (
     "Each event is called `state`; its `data` is an `Event` without `id`, which the event itself has. After 15 seconds"
-    " of silence a comment is sent. With `use` there are events called `use` as well, at once and then where something"
+    " of silence a comment is sent. Tasks that are removed are told of by an event called `gone`, without an id:"
+    ' `{"at": …, "tasks": [ID, …]}`. With `use` there are events called `use` as well, at once and then where something'
     ' has changed, without an id: `{"at": …, "tasks": {ID: [cpuSeconds, rssBytes, processes, outputBytes]}}`.'
 )
 _EVENTS_HEAD = {"X-Last-Event-Id": "Behind which event it begins."}

@@ -39,6 +39,7 @@ function open() {
     last = event.lastEventId;
     announce("state", JSON.parse(event.data));
   });
+  source.addEventListener("gone", (event) => announce("gone", JSON.parse(event.data)));
   source.addEventListener("use", (event) => announce("use", JSON.parse(event.data)));
   source.onerror = () => {
     // the browser's own retry gives up on an answer like 503, and repeats the address with an old ?after=
@@ -55,8 +56,8 @@ function close() {
 
 document.addEventListener("visibilitychange", () => (document.hidden ? (clearTimeout(retry), close()) : open()));
 
-/** Hear of events while a component is shown: heard(kind, data). Kinds: "state" (a task has changed), "use" (what
- *  running tasks use), "begin" (look at everything again), "connection" ({connected, returned}). */
+/** Hear of events while a component is shown: heard(kind, data). Kinds: "state" (a task has changed), "gone" (tasks
+ *  have been removed), "use" (what running tasks use), "begin" (look at everything again), "connection" ({connected, returned}). */
 export function useEvents(heard, dependencies = []) {
   useEffect(() => {
     subscribers.add(heard);

@@ -36,7 +36,7 @@ export default function Page({ id }) {
       <${BatchButtons} batch=${batch} done=${(now) => { set(now); reload(); }} onError=${setFailure} />
     <//>
     <${ErrorNote} error=${failure ?? error} />
-    <section class="card stack" aria-label="Summary" role="status" aria-live="off">
+    <section class="card stack" aria-label="Summary">
       <div class="row"><${BatchBadge} batch=${batch} /> ${batch.paused && !batch.finishedAt && html`<span class="soft">nothing starts until it is resumed</span>`}</div>
       <${Counts} batch=${batch} />
       <${Facts} of=${[

@@ -25,7 +25,7 @@ export function useTask(id) {
   };
   useEffect(() => () => clearTimeout(timer.current), []);
   useEvents((kind, data) => {
-    if (kind === "begin" || data.returned || (kind === "state" && data.taskId === known)) look();
+    if (kind === "begin" || data.returned || (kind === "state" && data.taskId === known) || (kind === "gone" && data.tasks.includes(known))) look();
   }, [known]);
   return { ...loaded, changes };
 }

@@ -96,6 +96,7 @@ class Feed {
 
   heard(kind, data) {
     if (kind === "begin" || (kind === "connection" && data.returned)) this.load();
+    if (kind === "gone" && this.rows?.some((row) => data.tasks.includes(row.taskId))) this.remove(new Set(data.tasks));
     if (kind !== "state") return;
     this.news.set(data.taskId, data);
     this.meanwhile?.set(data.taskId, data);

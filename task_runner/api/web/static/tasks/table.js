@@ -13,7 +13,7 @@ class Row extends Component {
 
   render({ task, age, ran, cpu, memory, selected, select, batches }) {
     const name = task.name ?? task.taskId;
-    return html`<tr data-id=${task.taskId} aria-selected=${select ? String(selected) : undefined} class=${selected ? "selected" : ""}>
+    return html`<tr data-id=${task.taskId} class=${selected ? "selected" : ""}>
       ${select && html`<td class="pick"><input type="checkbox" checked=${selected} aria-label="select ${name}"
         onClick=${(event) => select(task.taskId, event)} /></td>`}
       <td class="state"><${StateBadge} task=${task} />${task.attempt > 1 && html` <span class="soft" title="attempt ${task.attempt}">×${task.attempt}</span>`}</td>
