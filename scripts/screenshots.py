@@ -103,7 +103,7 @@ class Scene:
             }
             for n in range(24)
         ]
-        made = self._http.post("/v1/batches", json={"name": "nightly tests", "tasks": tests, "concurrency": 5})
+        made = self._http.post("/v1/batches", json={"name": "nightly tests", "tasks": tests})
         self.batch = made.raise_for_status().json()["batchId"]
         steps = {"fetch": "echo 'HEAD is now at 4f1c2aa'; sleep 3", "compile": COMPILE, "package": "tar cf out.tar ."}
         self.submit(
@@ -154,13 +154,13 @@ def scene() -> Iterator[tuple[Scene, Daemon]]:
         state.mkdir(mode=0o700)
         past(state / "history")
         daemon = Daemon(state)
+        made = Scene(daemon)
         try:
             daemon.start()
-            made = Scene(daemon)
             made.begin()
             yield made, daemon
-            made.end()
         finally:
+            made.end()
             daemon.stop()
 
 

@@ -47,6 +47,7 @@ def status(at: int = 0, of: int = 1, **more: Any) -> Status:
     actions = [ActionStatus(index=n, machine="process", name=f"step{n}") for n in range(of)]
     if at >= 0:
         state = "exited" if more.get("outcome") else "running"
+        actions[:at] = [replace(each, state="exited", outcome=Outcome.SUCCEEDED, tries=1) for each in actions[:at]]
         actions[at] = replace(actions[at], state=state, started_at=ago(720), tries=1)
     defaults: dict[str, Any] = {"state": State.RUNNING, "started_at": ago(800)}
     return Status(
@@ -229,6 +230,16 @@ def test_a_failure_names_the_action_and_what_its_exit_code_means():
     )
     assert found.ending is not None
     assert found.ending.ran_seconds == 740
+
+
+def test_the_action_that_failed_is_named_and_not_the_cleanup_after_it(shared: Daemon):
+    failing = [{"machine": "process", "parameters": {"shell": f"exit {code}"}} for code in (0, 3, 0)]
+    tidy = [{"machine": "process", "parameters": {"command": ["true"]}}]
+    task_id = shared.post("/v1/tasks", {"actions": failing, "cleanup": tidy}).json()["taskId"]
+    shared.wait(task_id)
+    found = shared.http.get(f"/v1/tasks/{task_id}/explain").json()
+    assert "Action 2 of 4 (process) ended with exit code 3." in found["summary"]
+    assert (found["action"]["index"], found["action"]["cleanup"]) == (1, False)
 
 
 def test_a_kill_that_nobody_here_asked_for_is_called_that():

@@ -9,6 +9,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from task_runner.lib.portrait import Portrait
+from task_runner.lib.verdict import judge
 from task_runner.model.spec import Action, Spec
 from task_runner.model.state import FINAL, WAITING, State
 from task_runner.model.status import ActionStatus, Status
@@ -141,9 +142,18 @@ def _current(status: Status | None) -> ActionStatus | None:
     return status.actions[at] if status and 0 <= at < len(status.actions) else None
 
 
+def _decisive(facts: Facts) -> ActionStatus | None:
+    """Of a task that is over: the action that decided how. Not always the last: a cleanup runs after a failure, too."""
+    status, planned = facts.record.status, (*facts.spec.actions, *facts.spec.cleanup)
+    if facts.record.outcome is None or status is None or len(planned) != len(status.actions):
+        return None
+    tolerated = [each.continue_on_failure for each in planned]
+    return judge(status.actions, tolerated, interrupted_by=None, prepared=True).decisive
+
+
 def _action(facts: Facts) -> CurrentAction | None:
     status = facts.record.status
-    found = _current(status)
+    found = _decisive(facts) or _current(status)
     if found is None or status is None or facts.record.state in WAITING:
         return None
     planned = _planned(facts.spec, found.index)

@@ -117,7 +117,7 @@ class Process:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CurrentAction:
-    """The action it is at."""
+    """The action it is at; of a task that is over, the one that decided how."""
 
     index: int
     of: int
