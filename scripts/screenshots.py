@@ -2,8 +2,9 @@
 
     python scripts/screenshots.py [NAME …]
 
-takes all, or those named, again; it needs Chromium and the extra `test`. It starts a daemon in a temporary directory and
-tasks that run for about a minute. Only the node's past hours are made up, since nobody wants to wait for them.
+takes all, or those named, again; it needs Chromium and the extra `test`. It starts a daemon in a temporary
+directory, with tasks that run for about a minute. Only the node's past hours are made up, since
+nobody wants to wait for them.
 """
 
 from __future__ import annotations
@@ -32,25 +33,27 @@ DESK, PHONE = {"width": 1280, "height": 800}, {"width": 390, "height": 800}
 MOST = 200_000
 GIB = 1024.0**3
 
-TEST = r"""
-suite={suite}; seed={seed}
+TEST = r"""suite={suite}; seed={seed}
 echo "collecting tests/$suite"
-for n in $(seq 1 8); do sleep {pause}; printf 'tests/%s/test_%02d.py \033[32mPASSED\033[0m\n' $suite $n; done
-[ $((seed % 6)) != 4 ] || {{ printf '\033[31mFAILED\033[0m tests/%s/test_09.py: expected 3 rows, got 2\n' $suite; exit 1; }}
+for n in $(seq 1 8); do
+  sleep {pause}; printf 'tests/%s/test_%02d.py \033[32mPASSED\033[0m\n' $suite $n
+done
+[ $((seed % 6)) != 4 ] || {{
+  printf '\033[31mFAILED\033[0m tests/%s/test_09.py: expected 3 rows, got 2\n' $suite; exit 1
+}}
 """
-SERVER = r"""
-echo "loading map {map}"; n=0
+SERVER = r"""echo "loading map {map}"; n=0
 while :; do sleep 0.7; n=$((n + 1)); echo "tick $n: $((n % 9 + 3)) players on {map}"; done
 """
-COMPILE = r"""
-for n in $(seq 1 60); do
-  printf '[%3d%%] \033[32mBuilding CXX object\033[0m src/part_%02d.o\n' $((n * 100 / 60)) $n
-  [ $((n % 13)) != 0 ] || printf '\033[1;35mwarning:\033[0m src/part_%02d.cc:%d: unused variable \033[1mresult\033[0m\n' $n $((n * 7))
+COMPILE = r"""for n in $(seq 1 60); do
+  percent=$((n * 100 / 60))
+  printf '[%3d%%] \033[32mBuilding CXX object\033[0m src/part_%02d.o\n' $percent $n
+  [ $((n % 13)) != 0 ] ||
+    printf '\033[1;35mwarning:\033[0m src/part_%02d.cc:%d: unused variable \033[1mresult\033[0m\n' $n $((n * 7))
   sleep 0.8
 done
 """
-FAILING = r"""
-echo "connecting to db.internal:5432"; sleep 2
+FAILING = r"""echo "connecting to db.internal:5432"; sleep 2
 printf '\033[33mWARNING\033[0m slow answer: 1.8 s\n'; sleep 1
 printf '\033[31mERROR\033[0m relation "orders" does not exist\n'; exit 2
 """
@@ -99,7 +102,7 @@ class Scene:
                 "name": f"test {suites[n % 8]} {n // 8 + 1}",
                 "entity": f"runner-{n % 4 + 1}",
                 "tags": {"suite": suites[n % 8]},
-                "actions": [shell(TEST, suite=suites[n % 8], seed=n, pause=0.3 + n * 5 % 7 / 5)],
+                "actions": [shell(TEST, suite=suites[n % 8], seed=n, pause=(3 + n * 5 % 7 * 2) / 10)],
             }
             for n in range(24)
         ]
@@ -112,16 +115,14 @@ class Scene:
             entity="builder",
             actions=[{**shell(script), "name": name} for name, script in steps.items()],
         )
-        self.submit("migrate orders", entity="builder", tags={"branch": "main"}, actions=[shell(FAILING)])
+        self.submit("migrate orders", entity="database", tags={"branch": "main"}, actions=[shell(FAILING)])
         self.submit("nightly backup", executeAt="2100-01-01T03:00:00Z", actions=[shell("true")])
 
     def until_it_is_worth_a_picture(self) -> None:
-        """Most of the batch is over, and the build has come far."""
+        """The build has come far."""
         deadline = time.monotonic() + 180
         while time.monotonic() < deadline:
-            counts = self._http.get(f"/v1/batches/{self.batch}").json()["counts"]
-            output = self._http.get(f"/v1/tasks/{self.ids['build main']}/output").text
-            if "[ 58%]" in output and sum(counts.values()) - counts.get("pending", 0) > 12:
+            if "[ 58%]" in self._http.get(f"/v1/tasks/{self.ids['build main']}/output").text:
                 return
             time.sleep(0.5)
 
@@ -132,16 +133,17 @@ class Scene:
 
 def past(path: Path) -> None:
     """Six hours of a machine that works in waves."""
-    ring, now, chance = Ring(str(path)), time.time(), random.Random(7)
+    ring, now, chance = Ring(str(path)), time.time(), random.Random(7)  # noqa: S311  no secret
     ring.open(now)
     for back in range(6 * 3600, STEP, -STEP):
         wave = (math.sin(back / 2100) + 1) / 2 * (0.4 + 0.6 * math.sin(back / 390) ** 2)
         busy = min(1.0, 0.08 + 0.8 * wave + chance.random() * 0.08)
         queued = max(0, round(40 * (wave - 0.45)))
-        sample = {
-            "cpu": busy, "load": busy * 8.4, "memory": (3 + 9 * wave + chance.random() / 4) * GIB, "memoryTotal": 23.5 * GIB,
+        sample: dict[str, float | None] = {
+            "cpu": busy, "load": busy * 8.4, "memory": (3 + 9 * wave + chance.random() / 4) * GIB,
+            "memoryTotal": 23.5 * GIB,
             "disk": (31 + (6 * 3600 - back) / 6000) * GIB, "diskTotal": 101 * GIB,
-            "running": round(2 + 10 * wave), "stalled": 1 if 0.93 < wave else 0, "queued": queued,
+            "running": round(2 + 10 * wave), "stalled": 1 if wave > 0.93 else 0, "queued": queued,
         }  # fmt: skip
         ring.add(int(now - back), sample)
     ring.close()
@@ -168,9 +170,13 @@ def shots(made: Scene) -> dict[str, tuple[str, str]]:
     """By file name: the address, and what is there when it can be taken."""
     ids = made.ids
     table, log = "table.tasks tbody tr", ".log .line"
-    return {
+    return {  # what changes first comes first
         "list": ("/ui/", table),
         "task": (f"/ui/tasks/{ids['build main']}", log),
+        "list-dark": ("/ui/", table),
+        "task-dark": (f"/ui/tasks/{ids['build main']}", log),
+        "list-phone": ("/ui/", table),
+        "task-phone": (f"/ui/tasks/{ids['build main']}", log),
         "task-failed": (f"/ui/tasks/{ids['migrate orders']}", log),
         "submit": ("/ui/submit?tab=template&template=build", "text=which branch"),
         "batch": (f"/ui/batches/{made.batch}", table),
@@ -179,17 +185,13 @@ def shots(made: Scene) -> dict[str, tuple[str, str]]:
         "node": ("/ui/node", "figure canvas"),
         "templates": ("/ui/templates", "text=Builds a branch"),
         "docs": ("/docs", "h1"),
-        "list-dark": ("/ui/", table),
-        "task-dark": (f"/ui/tasks/{ids['build main']}", log),
-        "list-phone": ("/ui/", table),
-        "task-phone": (f"/ui/tasks/{ids['build main']}", log),
     }
 
 
 def take(page: Page, name: str, address: str, ready: str) -> None:
     page.goto(address)
     page.locator(ready).first.wait_for()
-    page.wait_for_timeout(2500)  # what follows live has come, too
+    page.wait_for_timeout(1800)  # what follows live has come, too
     image = page.screenshot(path=IMAGES / f"{name}.png")
     print(f"{name}.png: {len(image) // 1000} kB")
     if len(image) > MOST:
@@ -197,7 +199,6 @@ def take(page: Page, name: str, address: str, ready: str) -> None:
 
 
 def main(names: list[str]) -> None:
-    # in the order of taking, which is that of what changes first
     with scene() as (made, daemon), sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
         made.until_it_is_worth_a_picture()

@@ -167,7 +167,7 @@ def _streams(daemon: Daemon) -> int:
 def test_top_shows_who_uses_what(daemon: Daemon, tmp_path: Path):
     busy = gated(daemon, tmp_path, f"while [ ! -e {tmp_path}/go ]; do :; done", name="busy [x]")
     loud = gated(daemon, tmp_path, f"while [ ! -e {tmp_path}/go ]; do seq 9999; sleep 0.1; done", name="loud")
-    fat = daemon.submit(sys.executable, "-c", "x = bytearray(90 << 20); import time; time.sleep(600)", name="fat")
+    fat = daemon.submit(sys.executable, "-c", "x = bytearray(60 << 20); import time; time.sleep(600)", name="fat")
     with terminal("top", env=daemon.env, cwd=tmp_path) as seen:
         seen.wait(lambda text: re.search(rf"{busy}  running +\d+\.\d%", text), "a rate is known")
         seen.wait(lambda text: re.search(rf"{fat}  running .* \d\d(\.\d)? MiB", text), "and the memory")

@@ -67,6 +67,11 @@ def test_what_is_older_than_a_day_or_from_the_future_is_not_taken_up(tmp_path: P
     assert times(reopened(tmp_path, NOW - 2 * DAY), now=NOW) == []
 
 
+def test_slots_that_were_never_filled_are_no_samples_of_1970(tmp_path: Path):
+    """A machine without a clock of its own begins then."""
+    assert times(ring(tmp_path, 40), now=50) == [40]
+
+
 @pytest.mark.parametrize(
     "content", [b"", b"x", MAGIC, b"x" * 1000, b"another history 1 9\n" + bytes(SLOTS * 72), MAGIC + b"\xff" * SLOTS * 72]
 )

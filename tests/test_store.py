@@ -174,7 +174,23 @@ def test_a_daemon_takes_over_a_store_of_the_second_version_and_goes_on(make_daem
     assert [task["taskId"] for task in daemon.http.get("/v1/tasks", params={"alias": "nightly"}).json()] == [named]
 
 
-@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("version", [2, 3])
+def test_a_damaged_record_hinders_no_upgrade_and_is_not_looked_into(tmp_path: Path, version: int) -> None:
+    with closing(sqlite3.connect(tmp_path / "tasks.db")) as db:
+        db.executescript((Path(__file__).parent / f"data/store-{version}.sql").read_text())
+        db.execute("UPDATE tasks SET record = '{\"state\": \"exi' WHERE id = '0000000000000001' AND outcome = 'succeeded'")
+        assert db.execute("SELECT changes()").fetchone() == (1,)
+        db.commit()
+
+    async def work(store: Store) -> None:
+        assert store.set_aside is None
+        assert store.read((f"SELECT count(*) FROM tasks WHERE outcome IS NOT NULL AND {statements.BEGAN} > ''", ()))[0][0] > 0
+        await store.write([("DELETE FROM tasks WHERE id = '0000000000000001'", ())])
+
+    run(work, tmp_path)
+
+
+@pytest.mark.parametrize("version", [1, 2, 3])
 def test_an_upgraded_store_is_as_a_new_one(tmp_path: Path, version: int) -> None:
     """The same columns in the same order, and the same indices: rows are written by their place."""
 

@@ -13,6 +13,9 @@ from typing import Any
 import httpx
 import pytest
 from conftest import PATIENCE, Daemon, wait_for
+from starlette.datastructures import Headers
+
+from task_runner.api.web import cookies
 
 SETTINGS = {"dialects": '["drove", "executor", "i3d"]'}
 _made = itertools.count()
@@ -112,6 +115,22 @@ def test_who_is_logged_in_is_told(shared: Daemon, browser: Browser, browsers: Ca
     reader = browsers(shared)
     assert reader.login(secret).json()["name"] == name
     assert reader.http.get("/ui/session").json()["scopes"] == ["read", "logs"]
+
+
+def test_a_cookie_is_read_as_it_was_set_however_long_it_is(shared: Daemon, browser: Browser):
+    """What undoes quotes takes the square of its length: anybody could stop the daemon with one header."""
+    name, _, secret = browser.cookie.partition("=")
+
+    def status(cookie: str) -> int:
+        return httpx.get(f"{shared.url}/v1/tasks", headers={"Cookie": cookie}, timeout=PATIENCE, verify=False).status_code
+
+    assert status(f'{name}="{secret}"') == 401
+    for cookie in (f"{name}={secret}", f"a=b;{name} = {secret} ;;c", f"{name}=x; {name}={secret}", f"{name}; {name}={secret}"):
+        assert status(cookie) == 200
+    quoted = '"' + 1_000_000 * "\\" + '"'
+    assert status(f"a={quoted[:50_000]}\"; {name}={secret}") == 200
+    headers = Headers({"Host": "localhost:1", "Cookie": f"a={quoted}; task-runner-1={quoted}"})
+    assert cookies.read(headers) == quoted
 
 
 def test_a_token_itself_is_a_session_too(shared: Daemon):
@@ -214,10 +233,23 @@ def test_a_form_of_another_site_logs_nobody_in(shared: Daemon, kind: str):
     assert httpx.post(f"{shared.url}/ui/login", json={"token": shared.token}, headers=cross, verify=False).status_code == 403
 
 
-def test_a_login_that_is_too_large_is_refused(shared: Daemon):
-    body = json.dumps({"token": "x" * 20_000_000})
-    answer = httpx.post(f"{shared.url}/ui/login", content=body, headers={"Content-Type": "application/json"}, verify=False)
-    assert answer.status_code == 413
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_stranger_cannot_send_more_than_a_login_needs(shared: Daemon, chunked: bool):
+    """What he sends is kept and read before he is known, and he may send it over many connections."""
+    body = json.dumps({"token": "x" * 20_000}).encode()
+    asked = {"content": iter([body]) if chunked else body, "headers": {"Content-Type": "application/json"}}
+    answer = httpx.post(f"{shared.url}/ui/login", verify=False, timeout=PATIENCE, **asked)
+    assert (answer.status_code, "without a token" in answer.json()["detail"]) == (413, True)
+
+
+def test_what_strangers_send_without_end_pushes_nothing_out_of_the_audit_log(daemon: Daemon):
+    with httpx.Client(base_url=daemon.url, timeout=PATIENCE, verify=False) as stranger:
+        for _ in range(30):
+            assert stranger.post("/ui/logout").status_code == 204
+            assert stranger.post("/ui/login", json={"token": 1}).status_code == 400
+            assert stranger.post("/ui/login", content=b"x", headers={"Content-Type": "text/plain"}).status_code == 415
+    found = [(line["route"], line["status"]) for line in daemon.http.get("/v1/audit?limit=1000").json() if line["token"] is None]
+    assert sorted(found) == [("/ui/login", 400), ("/ui/login", 415), ("/ui/logout", 204)]
 
 
 @pytest.mark.parametrize("secret", ["", "x", "x" * 64, "é\udc80".encode("utf-8", "surrogatepass").decode("utf-8", "replace")])

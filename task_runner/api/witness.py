@@ -79,7 +79,8 @@ class Witness:
         if token is STRANGER:
             token = None
         address = _address(scope)
-        if status not in REFUSED:
+        # what strangers may ask for (to log in) is counted, too: they must not push out of it what others have done
+        if token is not None and status not in REFUSED:
             self._log.note(self._entry(scope, token, address, status))
             return
         kind: tuple[Any, ...] = (address, self._surface.name, status, getattr(scope.get("route"), "path", None))

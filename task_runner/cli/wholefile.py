@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,11 +13,17 @@ from task_runner.errors import Conflict, InvalidRequest
 
 
 def place(target: str | None, name: str, force: bool) -> str:
-    """The path of a file that is to be made: ``target``, or ``name`` in it. Raises Conflict where it is there."""
+    """The path of a file that is to be made: ``target``, or ``name`` in it. Raises Conflict where it is there.
+
+    Only a regular file is replaced: a file in the place of /dev/null or /dev/stdout breaks what else uses them.
+    """
     file = target or name
     if os.path.isdir(file):
         file = os.path.join(file, name)
-    if os.path.lexists(file) and not force:
+    found = os.lstat(file) if os.path.lexists(file) else None
+    if found is not None and not stat.S_ISREG(found.st_mode):
+        raise InvalidRequest(f"{file} is not a regular file, and is not replaced; `-o -` writes to standard output")
+    if found is not None and not force:
         raise Conflict(f"{file} is there already; --force replaces it")
     return file
 

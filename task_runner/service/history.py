@@ -95,7 +95,8 @@ class Ring:
     def since(self, start: float, now: float) -> list[tuple[Any, ...]]:
         """The samples from ``start`` to ``now``, oldest first, and none that is older than a day."""
         start = max(start, now - SLOTS * STEP)
-        found = (record for record in _RECORD.iter_unpack(bytes(self._data)) if start <= record[0] <= now)
+        # a slot that was never filled has the time 0, which is no day ago where the clock was never set
+        found = (record for record in _RECORD.iter_unpack(bytes(self._data)) if max(start, 1) <= record[0] <= now)
         return sorted(found, key=lambda record: record[0])
 
     def open(self, now: float) -> None:

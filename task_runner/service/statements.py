@@ -96,7 +96,10 @@ CREATE INDEX events_origin ON events (origin, at) WHERE origin IS NOT NULL;
 CREATE INDEX tasks_origin ON tasks (origin, seq);
 -- one that is being removed has lost its alias already
 CREATE UNIQUE INDEX tasks_alias ON tasks (alias) WHERE alias IS NOT NULL AND deleted = 0;
-CREATE TABLE tokens (
+"""
+#: what came with it later: a store of version 3 may be without them
+ADDED_3_LATE = """
+CREATE TABLE IF NOT EXISTS tokens (
     name TEXT PRIMARY KEY,
     digest TEXT NOT NULL UNIQUE,     -- SHA-256 of the secret, which is not kept
     scopes TEXT NOT NULL,            -- words with spaces between them
@@ -105,12 +108,15 @@ CREATE TABLE tokens (
     expires_at TEXT,
     used_at TEXT                     -- the last time, as far as it was noted
 );
-CREATE TABLE spans (                 -- those that are still to be exported, all of one ending together
+CREATE TABLE IF NOT EXISTS spans (                 -- those that are still to be exported, all of one ending together
     seq INTEGER PRIMARY KEY AUTOINCREMENT, data TEXT NOT NULL
 );
 """
-#: when the first attempt of a task began, as its record has it
-BEGAN = "ifnull(json_extract(record, '$.previous[0].startedAt'), json_extract(record, '$.status.startedAt'))"
+#: when the first attempt of a task began, as its record has it; a damaged one says nothing, and costs no other row
+BEGAN = (
+    "CASE WHEN json_valid(record)"
+    " THEN ifnull(json_extract(record, '$.previous[0].startedAt'), json_extract(record, '$.status.startedAt')) END"
+)
 #: what came with version 4
 ADDED_4 = f"""
 CREATE INDEX tasks_began ON tasks ({BEGAN}, finished_at) WHERE outcome IS NOT NULL;
@@ -133,10 +139,10 @@ ALTER TABLE tasks ADD COLUMN output_bytes INTEGER;
     + ADDED_2,
     2: ADDED_3
     + """
-UPDATE tasks SET origin = ifnull(json_extract(record, '$.origin'), 'v1');
+UPDATE tasks SET origin = ifnull(CASE WHEN json_valid(record) THEN json_extract(record, '$.origin') END, 'v1');
 UPDATE batches SET origin = 'v1';
 """,
-    3: ADDED_4,
+    3: ADDED_3_LATE + ADDED_4,
 }
 
 #: one statement with its values

@@ -25,6 +25,7 @@ from task_runner.service.integrity import check_content, check_file
 from task_runner.service.statements import (
     ADDED_2,
     ADDED_3,
+    ADDED_3_LATE,
     ADDED_4,
     SCHEMA,
     SELECT,
@@ -122,7 +123,7 @@ class Store:
                 raise Refused(f"{self.path} is of a newer version ({version}); this daemon knows {VERSION}")
             if version == 0:
                 self.made_new = True
-                everything = f"{SCHEMA} {ADDED_2} {ADDED_3} {ADDED_4} PRAGMA user_version={VERSION}"
+                everything = f"{SCHEMA} {ADDED_2} {ADDED_3} {ADDED_3_LATE} {ADDED_4} PRAGMA user_version={VERSION}"
                 db.executescript(f"BEGIN IMMEDIATE; {everything}; COMMIT;")
             for number in range(version, VERSION) if version else ():
                 db.executescript(f"BEGIN IMMEDIATE; {UPGRADES[number]} PRAGMA user_version={number + 1}; COMMIT;")

@@ -5,7 +5,7 @@ import { useConnected } from "./core/events.js";
 import { ApiError, get, onSignedOut, send } from "./core/http.js";
 import { go, useLocation } from "./core/location.js";
 import { Session } from "./core/session.js";
-import { Announcer, Confirmation, Empty, ErrorNote, Heading, useKeys } from "./core/ui.js";
+import { Announcer, Confirmation, Empty, ErrorNote, Heading, pageChanges, useKeys } from "./core/ui.js";
 import { Login } from "./pages/login.js";
 
 // each page is loaded when it is first shown
@@ -60,7 +60,7 @@ function Frame({ session, path, signOut }) {
   const main = useRef(null);
   const first = useRef(true);
   useEffect(() => {
-    if (!first.current) main.current.querySelector("h1")?.focus(); // a reader of screens hears that the page has changed
+    if (!first.current) pageChanges();
     first.current = false;
   }, [path]);
   useKeys(Object.fromEntries(NAVIGATION.map(([address, , key]) => [key, () => go(address)])));

@@ -4,12 +4,24 @@ import { html, useCallback, useEffect, useRef, useState } from "../vendor/htm-pr
 import { ApiError } from "./http.js";
 import { bytes, duration, moment, UNKNOWN } from "./format.js";
 
+let unread = false;
+
+/** Another page comes: its heading gets the focus once it is there, so that a reader of screens hears of it. */
+export function pageChanges() {
+  unread = true;
+}
+
 /** The title of the page, in the tab and as its heading. */
 export function Heading({ title, children }) {
+  const heading = useRef(null);
+  useEffect(() => {
+    if (unread) heading.current.focus({ preventScroll: true });
+    unread = false;
+  }, []);
   useEffect(() => {
     document.title = `${title} · Task Runner`;
   }, [title]);
-  return html`<header class="heading"><h1 tabindex="-1">${title}</h1><div class="heading-side">${children}</div></header>`;
+  return html`<header class="heading"><h1 ref=${heading} tabindex="-1">${title}</h1><div class="heading-side">${children}</div></header>`;
 }
 
 /** State and outcome of a task, said in words and not by colour alone. Takes a task, a row or an event. */

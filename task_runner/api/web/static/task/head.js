@@ -54,7 +54,7 @@ export function FactSheet({ task }) {
   const memory = task.accounting?.memoryPeakBytes ?? task.usage?.maxRssBytes;
   const tags = Object.entries(task.tags ?? {});
   return html`<section class="card" aria-label="Facts">
-    <p class="command mono" title=${summary(task.spec)}>${summary(task.spec)}</p>
+    <p class="command mono" tabindex="0" title=${summary(task.spec)}>${summary(task.spec)}</p>
     <${Facts} of=${[
       ["Progress", task.progress ? html`<${Progress} value=${task.progress} />${task.progress.percent !== null && task.progress.message && html` <span class="soft">${task.progress.message}</span>`}` : undefined],
       ["Ended", over ? ending(task) ?? UNKNOWN : undefined],
