@@ -1,5 +1,5 @@
 """``python -m task_runner`` is the command ``task-runner``."""
 
-from task_runner.cli.main import main
+from task_runner.cli.entry import main
 
 main()

@@ -100,6 +100,14 @@ def test_an_array_is_not_taken_for_commands(tr: Cli, text: str):
     assert "batch create" in done.stderr
 
 
+@pytest.mark.parametrize("text", ['true\n\n{"command": ["rm"]}\n', '# two\ntrue\n{"shell": "x"}\n'])
+def test_a_task_as_json_among_commands_is_not_run_as_a_command(tr: Cli, text: str):
+    done = tr("batch", "submit", "-", stdin=text)
+    assert (done.exit_code, done.stdout) == (5, "")
+    assert "line 3: this looks like a task as JSON" in done.stderr
+    assert lines.kind_of(lines.read(b"true\n{ true; }\n")) == "commands"
+
+
 def test_the_same_key_makes_one_batch(tr: Cli):
     first = tr("batch", "submit", "-", "--key", "once more", stdin="true\n")
     assert first.exit_code == 0
@@ -124,6 +132,13 @@ def test_every_wrong_line_is_named_and_nothing_is_handed_in(shared: Daemon, tr: 
     assert "  line 4: priority: " in done.stderr
     assert "tasks." not in done.stderr
     assert batches(shared) == before
+
+
+@pytest.mark.parametrize("line", ['{"shell": "\\ud800"}', '{"shell": "x", "priority": NaN}', '{"priority": 1e999}'])
+def test_json_that_cannot_be_sent_is_named_by_its_line(tr: Cli, line: str):
+    done = tr("batch", "submit", "-", stdin=f'{{"shell": "true"}}\n{line}\n')
+    assert (done.exit_code, done.stdout) == (5, "")
+    assert "line 2: it is not JSON" in done.stderr
 
 
 def test_one_fault_of_many_lines_is_told_once():

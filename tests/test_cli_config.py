@@ -93,9 +93,9 @@ def test_a_fault_is_named_and_the_rest_is_shown(tr: Cli, tmp_path: Path, text: s
 
 
 def test_a_password_in_an_address_is_not_shown(tr: Cli, tmp_path: Path):
-    (tmp_path / "c.toml").write_text('drove_tags = ["http://ada:hush@proxy.example:1"]\n')
+    (tmp_path / "c.toml").write_text('drove_tags = ["http://ada:hush@proxy.example:1", "http://ada:hu@sh@p"]\n')
     done = tr("config", "show", "--config", "c.toml", "--json")
-    assert "hush" not in done.stdout
+    assert "hu" not in shown(done)["drove_tags"]["value"][0] + shown(done)["drove_tags"]["value"][1]
     assert "http://***@proxy.example:1" in done.stdout
 
 
@@ -138,11 +138,28 @@ def test_contexts_are_added_listed_used_and_removed(tr: Cli, home: dict[str, str
     assert find(env=home).url_from == "default"
 
 
-@pytest.mark.parametrize("arguments", [["a b", "http://x"], ["x", "far.example"], ["x", "http://x", "--token-file", "/no/such"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [["a b", "http://x"], ["x", "far.example"], ["x", "http://x", "--token-file", "/no/such"],
+     ["x", "http://ada:hush@x"], ["x", "http://x\ny"]],
+)
 def test_what_cannot_be_a_context_is_refused(tr: Cli, home: dict[str, str], arguments: list[str]):
     done = tr("context", "add", *arguments)
     assert (done.exit_code, done.stdout) == (5, "")
     assert not os.path.exists(contexts_path(home))
+
+
+def test_a_password_in_the_address_of_the_daemon_is_refused_and_not_shown(tr: Cli):
+    for done in (tr("--url", "http://ada:hush@localhost", "config", "show", "--json"), tr("--url", "http://ada:hush@h", "list")):
+        assert done.exit_code != 0
+        assert "neither a user nor a password" in done.stderr
+        assert "hush" not in done.output
+
+
+def test_a_token_that_is_too_long_is_not_cut(tr: Cli, home: dict[str, str]):
+    assert tr("context", "add", "x", "http://localhost", "--with-token", stdin="a" * 4096).exit_code == 0
+    done = tr("context", "add", "y", "http://localhost", "--with-token", stdin="a" * 4097)
+    assert (done.exit_code, list(contexts.load(contexts_path(home)).by_name)) == (5, ["x"])
 
 
 def test_a_token_over_the_net_in_the_clear_is_warned_of(tr: Cli):
@@ -238,6 +255,15 @@ def test_a_file_that_makes_no_sense_is_refused_and_left_alone(known: dict[str, s
         assert "contexts.toml" in done.stderr
     assert path.read_text() == text
     assert os.listdir(path.parent) == ["contexts.toml"]
+
+
+def test_a_link_to_the_file_stays_one(home: dict[str, str], tr: Cli, tmp_path: Path):
+    path = Path(contexts_path(home))
+    path.parent.mkdir(parents=True)
+    path.symlink_to(tmp_path / "dotfile")
+    assert tr("context", "add", "x", "http://localhost").exit_code == 0
+    assert path.is_symlink()
+    assert list(contexts.load(str(tmp_path / "dotfile")).by_name) == ["x"]
 
 
 def test_what_is_written_is_read_again(tmp_path: Path):

@@ -25,11 +25,8 @@ AXE = VENDOR / "axe.min.js"
 TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 MODES: dict[str, dict[str, Any]] = {
     "light": {"viewport": {"width": 1280, "height": 800}},
-    "dark": {"viewport": {"width": 1280, "height": 800}, "color_scheme": "dark"},
-    "phone": {**PHONE, "color_scheme": "dark"},
+    "dark phone": {**PHONE, "color_scheme": "dark"},
 }
-#: only colours are others in the dark
-RULES = {"dark": {"type": "rule", "values": ["color-contrast"]}}
 TEMPLATE = {
     "description": "Builds a branch",
     "parameters": {
@@ -103,9 +100,9 @@ def show(page: Page, address: str, ready: str) -> None:
     page.locator(ready).first.wait_for()
 
 
-def violations(page: Page, mode: str) -> list[str]:
+def violations(page: Page) -> list[str]:
     """What axe has against a page: the rule, and where."""
-    options = {"runOnly": RULES.get(mode, {"type": "tag", "values": TAGS}), "resultTypes": ["violations"]}
+    options = {"runOnly": {"type": "tag", "values": TAGS}, "resultTypes": ["violations"]}
     found = page.evaluate("async (options) => (await axe.run(document, options)).violations", options)
     return [
         f"{each['id']}: {node['target']} {node['html'][:160]} {node.get('failureSummary', '')[:300]}"
@@ -138,7 +135,7 @@ def test_no_page_has_a_violation(
     watch.expected.append("401")  # nobody is signed in yet
     page.goto("/ui/login")
     page.get_by_label("Token").wait_for()
-    found = {"login": (violations(page, mode), too_wide(page))}
+    found = {"login": (violations(page), too_wide(page))}
     sign_in(context, shared, shared.token)
     page.goto("/ui/")
     titles = {}
@@ -147,23 +144,23 @@ def test_no_page_has_a_violation(
         expect(page.get_by_role("heading", level=1)).to_contain_text(heading)
         titles[name] = page.title()
         wide = too_wide(page)
-        if mode == "phone":
+        if mode == "dark phone":
             page.set_viewport_size({"width": 320, "height": 700})
             wide += [f"at 320: {each}" for each in too_wide(page)]
             page.set_viewport_size(PHONE["viewport"])
-        found[name] = (violations(page, mode), wide)
+        found[name] = (violations(page), wide)
     assert all(title.endswith(" · Task Runner") and pages[name][1] in title for name, title in titles.items()), titles
     show(page, pages["running"][0], pages["running"][2])
     page.keyboard.press("s")
     page.get_by_role("dialog").wait_for()
-    found["dialog"] = (violations(page, mode), too_wide(page))
+    found["dialog"] = (violations(page), too_wide(page))
     page.keyboard.press("Escape")
     page.keyboard.press("?")
     page.get_by_role("dialog").wait_for()
-    found["keys"] = (violations(page, mode), too_wide(page))
+    found["keys"] = (violations(page), too_wide(page))
     watch.expected.append("404")  # a favicon.ico for /docs, whose own policy forbids it
     page.goto("/docs")
-    found["docs"] = (violations(page, mode), too_wide(page))
+    found["docs"] = (violations(page), too_wide(page))
     page.close()
     assert {name: each for name, each in found.items() if each != ([], [])} == {}
 

@@ -84,7 +84,8 @@ def submit(
 
 
 def _name(file: BinaryIO) -> str:
-    return str(getattr(file, "name", "standard input"))
+    name = getattr(file, "name", None)
+    return name if isinstance(name, str) and name != "<stdin>" else "standard input"
 
 
 def _from_json(found: list[lines.Line], argv: bool, given: dict[str, Any]) -> list[dict[str, Any]]:

@@ -67,9 +67,9 @@ def add(name: str, url: str, token_file: str | None, with_token: bool, chosen: b
 def _token() -> str:
     """What is typed unseen, or comes on standard input."""
     typed = sys.stdin.isatty()
-    found = (click.prompt("Token", hide_input=True, err=True) if typed else sys.stdin.read(_MOST)).strip()
-    if not found or not found.isascii() or not found.isprintable():
-        raise InvalidRequest("a token is made of printable ASCII characters")
+    found = (click.prompt("Token", hide_input=True, err=True) if typed else sys.stdin.read(_MOST + 1)).strip()
+    if not found or len(found) > _MOST or not found.isascii() or not found.isprintable():
+        raise InvalidRequest(f"a token is made of printable ASCII characters, {_MOST} at most")
     return str(found)
 
 

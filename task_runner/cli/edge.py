@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Callable, Iterable
@@ -21,6 +22,8 @@ T = TypeVar("T")
 
 #: seconds that a verb which waits anyway waits for a daemon that has gone away
 PATIENCE = 60.0
+#: why standard output takes no more
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 
 
 @dataclass(slots=True)
@@ -74,6 +77,14 @@ class Group(click.Group):
         except BrokenPipeError:
             drop_stdout()
             ctx.exit(exitcode.READER_GONE)
+        except OSError as error:
+            if error.filename is not None or error.errno not in _NO_ROOM:
+                raise
+            drop_stdout()
+            say(f"the output cannot be written: {error.strerror}")
+            session = ctx.find_object(Session)
+            failure = session.failure if session else None
+            ctx.exit(exitcode.TROUBLE if failure is None else failure)
 
 
 def report(error: TaskRunnerError, about: str | None = None) -> None:

@@ -41,14 +41,31 @@ class Evidence:
         self._client, self._listener, self._task, self._spool, self._pid = client, listener, task, spool, pid
         self._id = task["taskId"]
         # tarfile's own compression is of the slowest kind
-        self._packed = gzip.GzipFile(fileobj=out, mode="wb", compresslevel=6, filename="")
+        self._tap = _Tap(out)
+        self._packed = gzip.GzipFile(fileobj=self._tap, mode="wb", compresslevel=6, filename="")
         self._tar = tarfile.open(fileobj=self._packed, mode="w|")  # noqa: SIM115  closed in `collect`
         self._written: list[str] = []
         #: what is missing, and why
         self.left_out: list[str] = []
 
     def collect(self, *, with_files: bool) -> None:
-        """Write it all. Raises TaskRunnerError where the daemon cannot be asked any more."""
+        """Write it all. Raises TaskRunnerError where the daemon cannot be asked any more.
+
+        An archive that is not whole has no end, so that nobody takes it for one that is.
+        """
+        try:
+            self._collect(with_files)
+            self._close()
+        except BaseException:
+            self._tap.shut = True
+            self._close()
+            raise
+
+    def _close(self) -> None:
+        self._tar.close()
+        self._packed.close()
+
+    def _collect(self, with_files: bool) -> None:
         client, task_id = self._client, self._id
         if not is_over(self._task):
             self._note("its end", f"the task is {self._task['state']}")
@@ -67,8 +84,6 @@ class Evidence:
         self._json("node.json", client.node, "the daemon, its version, what this machine can do")
         self._json("settings.json", self._settings, "the settings that the daemon was started with")
         self._add("README.txt", self._readme())
-        self._tar.close()
-        self._packed.close()
 
     # -- the parts
 
@@ -133,8 +148,8 @@ class Evidence:
             *(f"  {each}" for each in self.left_out),
             "  the values of secrets: the API does not have them",
             "",
-            "What was given in the clear is here in the clear: variables in the spec, words of commands, and what the",
-            "command wrote. Look through it before you give it to others.",
+            "What was given in the clear is here in the clear: variables in the spec, words of commands, passwords and",
+            "tokens in addresses, and what the command wrote. Look through it before you give it to others.",
             "",
         ]
         return "\n".join(about).encode()
@@ -180,6 +195,21 @@ class Evidence:
 
     def _note(self, name: str, why: str) -> None:
         self.left_out.append(clean(f"{name}: {why}"))
+
+
+class _Tap(io.RawIOBase):
+    """Where the archive goes, until it is shut."""
+
+    def __init__(self, out: BinaryIO) -> None:
+        self._out, self.shut = out, False
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        if not self.shut:
+            self._out.write(data)
+        return len(data)
 
 
 class _Missing(Exception):

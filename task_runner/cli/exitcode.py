@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 
-from task_runner.client.errors import ApiError, ConnectionFailed
+from task_runner.client.errors import Alien, ApiError, ConnectionFailed
 from task_runner.client.records import Task
 from task_runner.errors import Conflict, NotFound, StorageFull, TaskRunnerError, Unavailable
 from task_runner.lib import signals
@@ -53,6 +53,8 @@ _BY_STATUS = {404: NOT_FOUND, 409: CONFLICT, 502: UNREACHABLE, 503: UNREACHABLE,
 
 def of_error(error: TaskRunnerError) -> int:
     """The exit code for something that went wrong."""
+    if isinstance(error, Alien) and error.status == 404:
+        return REFUSED
     if isinstance(error, ApiError):
         return _BY_STATUS.get(error.status, TROUBLE if error.status >= 500 else REFUSED)
     by_kind: list[tuple[type[TaskRunnerError], int]] = [

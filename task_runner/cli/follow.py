@@ -6,7 +6,6 @@ Threads read, and the main one writes: a line is written as a whole, by one writ
 from __future__ import annotations
 
 import base64
-import os
 import queue
 import re
 import sys
@@ -19,7 +18,7 @@ import click
 
 from task_runner.cli import exitcode
 from task_runner.cli.edge import report
-from task_runner.cli.output import clean, emit
+from task_runner.cli.output import clean, emit, is_coloured
 from task_runner.client import Client, Task
 from task_runner.client.records import is_over
 from task_runner.errors import TaskRunnerError
@@ -90,7 +89,7 @@ def prefixes(tasks: Sequence[Task]) -> dict[str, bytes]:
     """A prefix for each task, all of one width, in colours on a terminal."""
     labels = _labels(tasks)
     width = max(map(len, labels.values()), default=0)
-    coloured = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    coloured = is_coloured()
     found = {}
     for number, (task_id, label) in enumerate(labels.items()):
         painted = f"{label:<{width}} |"
@@ -103,7 +102,7 @@ def _labels(tasks: Sequence[Task]) -> dict[str, str]:
     """Their names, where all have one and no two the same; else as much of their ids as tells them apart."""
     names = [clean(task["name"] or "") for task in tasks]
     ids = [task["taskId"] for task in tasks]
-    if all(names) and len(set(names)) == len(names) and max(map(len, names)) <= LONGEST_NAME:
+    if all(names) and len(set(names)) == len(names) and max(map(len, names), default=0) <= LONGEST_NAME:
         return dict(zip(ids, names, strict=True))
     length = next((n for n in range(SHORTEST_ID, 64) if len({each[:n] for each in ids}) == len(set(ids))), 64)
     return {each: each[:length] for each in ids}

@@ -16,6 +16,8 @@ MOST_FAULTS = 20
 _NAMED = 5
 #: what an array of tasks begins with; `[ -e x ]` is a command
 _ARRAY = re.compile(r"\[\s*(\{|\]|$)")
+#: no shell runs it, and as a command it would fail
+_AMONG = "this looks like a task as JSON, and the first line is a command (or say --format commands)"
 _TASK = re.compile(r"tasks\.([0-9]+)(?:\.(.*))?", re.DOTALL)
 
 
@@ -46,6 +48,8 @@ def kind_of(lines: Sequence[Line]) -> str:
             "this looks like an array of tasks, not like one on each line: `task-runner batch create` takes it "
             "(or say --format commands)"
         )
+    if among := [(line.number, _AMONG) for line in lines if line.text.startswith('{"')]:
+        raise _refusal(among)
     return "commands"
 
 
@@ -55,6 +59,7 @@ def json_tasks(lines: Iterable[Line]) -> list[dict[str, Any]]:
     for line in lines:
         try:
             task = json.loads(line.text)
+            json.dumps(task, ensure_ascii=False, allow_nan=False).encode()  # as it will be sent
         except (ValueError, RecursionError) as error:
             faults.append((line.number, f"it is not JSON: {error}"))
             continue

@@ -80,8 +80,3 @@ class Commands(Group):
 def cli(ctx: click.Context, url: str | None, state_dir: str | None, context: str | None) -> None:
     """Run tasks on this machine: each in a process, a directory and a log of its own."""
     ctx.obj = Session(url=url, state_dir=state_dir, context=context)
-
-
-def main() -> None:
-    """The command `task-runner`."""
-    cli(prog_name="task-runner")

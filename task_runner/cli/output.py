@@ -13,6 +13,8 @@ from typing import Any, TypeVar
 
 import click
 
+from task_runner.cli.entry import is_utf8
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 #: rows that decide how wide the columns are
@@ -23,16 +25,21 @@ json_option: Callable[[F], F] = click.option("--json", "as_json", is_flag=True, 
 
 def emit(value: Any) -> None:
     """Print one JSON value on a line."""
-    click.echo(json.dumps(value, ensure_ascii=False))
+    click.echo(_json(value))
 
 
 def emit_array(values: Iterable[Any]) -> None:
     """Print a JSON array, an element a line, without ever holding all of it."""
     lead = "["
     for value in values:
-        click.echo(lead + json.dumps(value, ensure_ascii=False), nl=False)
+        click.echo(lead + _json(value), nl=False)
         lead = ",\n "
     click.echo("]" if lead != "[" else "[]")
+
+
+def _json(value: Any) -> str:
+    """Where the encoding of the output does not have everything, JSON has escapes of its own."""
+    return json.dumps(value, ensure_ascii=not is_utf8(sys.stdout.encoding))
 
 
 def say(message: str) -> None:
@@ -41,10 +48,13 @@ def say(message: str) -> None:
 
 
 def paint(text: str, colour: str | None) -> str:
-    """Coloured on a terminal, unless NO_COLOR is set."""
-    if colour is None or os.environ.get("NO_COLOR") or not sys.stdout.isatty():
-        return text
-    return click.style(text, fg=colour)
+    """Coloured on a terminal that has colours, unless NO_COLOR is set."""
+    return text if colour is None or not is_coloured() else click.style(text, fg=colour)
+
+
+def is_coloured() -> bool:
+    """Whether standard output is to have colours."""
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def clean(text: str) -> str:

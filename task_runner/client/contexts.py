@@ -160,13 +160,14 @@ def _one(path: str, name: str, table: Any) -> Context:
 
 
 def _write(contexts: Contexts) -> None:
-    fd, temporary = tempfile.mkstemp(prefix=".contexts-", dir=os.path.dirname(contexts.path))  # 0600
+    path = os.path.realpath(contexts.path)  # a link stays one
+    fd, temporary = tempfile.mkstemp(prefix=".contexts-", dir=os.path.dirname(path))  # 0600
     try:
         with os.fdopen(fd, "w", encoding="utf-8") as file:
             file.write(_as_toml(contexts))
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, contexts.path)
+        os.replace(temporary, path)
     except BaseException:
         os.unlink(temporary)
         raise

@@ -46,6 +46,8 @@ class ApiError(TaskRunnerError):
         if not isinstance(body, dict):
             return kind(status, f"HTTP status {status}, and no word of explanation")
         detail = body.get("detail") or body.get("title") or f"HTTP status {status}"
+        if status == 404 and str(detail).startswith("there is nothing at /"):  # of the daemon, and not of a task
+            return Alien(status, f"{detail}: this daemon is older than that, or its address is wrong")
         listed = body.get("errors")
         faults = [fault for fault in listed if isinstance(fault, dict)] if isinstance(listed, list) else []
         fields = [FieldError(str(each.get("field", "")), str(each.get("message", ""))) for each in faults]

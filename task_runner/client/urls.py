@@ -35,11 +35,13 @@ def split(url: str) -> Parts:
     """Take an address apart. Raises InvalidRequest."""
     try:
         parts = urlsplit(url)
-        hostname, _port = parts.hostname, parts.port
+        hostname, _port, user = parts.hostname, parts.port, parts.username
     except ValueError as error:
         raise InvalidRequest.at("url", f"{url!r}: {error}") from None
     if parts.scheme == "unix" and parts.path.startswith("/") and not parts.netloc:
         return Parts("unix", None, parts.path)
-    if parts.scheme in ("http", "https") and hostname:
+    if user is not None:  # it would go in the place of the token, and be shown with the address
+        raise InvalidRequest.at("url", "a daemon has no users: an address has neither a user nor a password in it")
+    if parts.scheme in ("http", "https") and hostname and url.isprintable():
         return Parts(parts.scheme, hostname, parts.path)
     raise InvalidRequest.at("url", f"{url!r} is none of http://HOST:PORT, https://HOST:PORT, unix:///PATH")

@@ -26,7 +26,7 @@ _OTHERS = frozenset(
         "SIDECAR",
     )
 )  # fmt: skip
-_PASSWORD = re.compile(r"(?<=://)[^/@\s]*@")
+_PASSWORD = re.compile(r"(?<=://)[^/\s]*@")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

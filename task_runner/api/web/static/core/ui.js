@@ -1,6 +1,6 @@
 // The parts that pages are made of.
 
-import { html, useCallback, useEffect, useRef, useState } from "../vendor/htm-preact.js";
+import { html, useCallback, useEffect, useLayoutEffect, useRef, useState } from "../vendor/htm-preact.js";
 import { ApiError } from "./http.js";
 import { bytes, duration, moment, UNKNOWN } from "./format.js";
 
@@ -18,7 +18,7 @@ export function Heading({ title, children }) {
     if (unread) heading.current.focus({ preventScroll: true });
     unread = false;
   }, []);
-  useEffect(() => {
+  useLayoutEffect(() => {
     document.title = `${title} · Task Runner`;
   }, [title]);
   return html`<header class="heading"><h1 ref=${heading} tabindex="-1">${title}</h1><div class="heading-side">${children}</div></header>`;
