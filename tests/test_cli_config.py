@@ -152,7 +152,7 @@ def test_what_cannot_be_a_context_is_refused(tr: Cli, home: dict[str, str], argu
 def test_a_password_in_the_address_of_the_daemon_is_refused_and_not_shown(tr: Cli):
     for done in (tr("--url", "http://ada:hush@localhost", "config", "show", "--json"), tr("--url", "http://ada:hush@h", "list")):
         assert done.exit_code != 0
-        assert "neither a user nor a password" in done.stderr
+        assert "neither a user nor a password" in done.output
         assert "hush" not in done.output
 
 

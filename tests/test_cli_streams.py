@@ -14,8 +14,10 @@ from threading import Thread
 
 import pytest
 from conftest import PATIENCE, ROOT, Daemon
+from screens import terminal
 from terminal import TASK_RUNNER
 
+from task_runner.cli.output import paint
 from task_runner.cli.wholefile import place
 from task_runner.client.errors import Alien, ApiError, NotFound
 from task_runner.errors import Conflict, InvalidRequest
@@ -47,7 +49,7 @@ def test_output_that_finds_no_room_is_said_in_a_line(shared: Daemon, line: str, 
     assert (done.returncode, done.stderr) == (code, b"task-runner: the output cannot be written: No space left on device\n")
 
 
-@pytest.mark.parametrize("encoding", ["latin-1", "ascii"])
+@pytest.mark.parametrize("encoding", ["latin-1", "koi8-r"])
 def test_a_name_in_another_script_is_escaped(shared: Daemon, encoding: str):
     task_id = shared.submit("true", name="grün 東京 🎉")
     shared.wait(task_id)
@@ -56,6 +58,23 @@ def test_a_name_in_another_script_is_escaped(shared: Daemon, encoding: str):
     assert rb"\u6771\u4eac" in done.stdout
     done = shell(shared, 'tr show --json "$1"', task_id, PYTHONIOENCODING=encoding)
     assert json.loads(done.stdout.decode(encoding))["name"] == "grün 東京 🎉"
+
+
+def test_a_screen_of_another_encoding(shared: Daemon, tmp_path: Path):
+    task_id = shared.submit("true", name="grün 東京 🎉")
+    for verb in (("list", "--watch"), ("top",)):
+        with terminal(*verb, env={**shared.env, "PYTHONIOENCODING": "latin-1"}, cwd=tmp_path) as seen:
+            seen.wait(lambda text: task_id in text or "sorted by" in text, "it is drawn")
+            seen.child.send("q")
+            assert seen.end() == 0
+
+
+@pytest.mark.parametrize(("term", "no_color", "coloured"), [("xterm", "", True), ("dumb", "", False), ("xterm", "1", False)])
+def test_colours_are_for_terminals_that_have_them(monkeypatch: pytest.MonkeyPatch, term: str, no_color: str, coloured: bool):
+    monkeypatch.setenv("TERM", term)
+    monkeypatch.setenv("NO_COLOR", no_color)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    assert (paint("x", "red") != "x") is coloured
 
 
 def test_who_is_interrupted_while_it_loads_sees_no_traceback(tmp_path: Path):

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import pytest
 from conftest import Daemon
@@ -237,6 +237,19 @@ def test_nothing_is_asked_of_another_host_and_nothing_goes_wrong(
         page.goto(address)
         page.locator(ready).first.wait_for()
     page.goto("/docs")
+    assert asked == {urlsplit(shared.url).netloc}
+
+
+@pytest.mark.parametrize("path", ["/.//evil.invalid/x", "//evil.invalid/x", "http://evil.invalid/", "\\\\evil.invalid/x"])
+def test_a_login_leads_nobody_to_another_host(browse: Browse, shared: Daemon, watch: Watch, path: str) -> None:
+    watch.expected += ["404", "401"]
+    page = browse(shared, None, token=None)
+    asked: set[str] = set()
+    page.on("request", lambda request: asked.add(urlsplit(request.url).netloc))
+    page.goto(f"/ui/login?next={quote(path)}")
+    page.get_by_label("Token").fill(shared.token)
+    page.get_by_role("button", name="Sign in").click()
+    page.wait_for_url(lambda url: "/ui/login" not in url)
     assert asked == {urlsplit(shared.url).netloc}
 
 

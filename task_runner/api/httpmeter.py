@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from prometheus_client import Counter, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from task_runner.api.meters import Meters
@@ -19,6 +20,8 @@ class HttpMeter:
         self._app = app
         self._surface = surface
         self._meters = meters
+        #: by route, method and status, of which there are not many: looking them up costs more than counting
+        self._known: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -45,12 +48,20 @@ class HttpMeter:
                 self._count(scope, 0, time.perf_counter() - began)
 
     def _count(self, scope: Scope, status: int, seconds: float) -> None:
-        method = scope["method"]
-        route = _route(scope, status)
-        self._meters.requests.labels(
-            self._surface, route, method if method in _METHODS else "other", str(status) if status else UNANSWERED
-        ).inc()
-        self._meters.answer_time.labels(self._surface, route).observe(seconds)
+        method = scope["method"] if scope["method"] in _METHODS else "other"
+        kind = (_route(scope, status), method, status)
+        if kind not in self._known:
+            self._known[kind] = self._made(*kind)
+        requests, answer_time = self._known[kind]
+        requests.inc()
+        answer_time.observe(seconds)
+
+    def _made(self, route: str, method: str, status: int) -> tuple[Counter, Histogram]:
+        word = str(status) if status else UNANSWERED
+        return (
+            self._meters.requests.labels(self._surface, route, method, word),
+            self._meters.answer_time.labels(self._surface, route),
+        )
 
 
 def _route(scope: Scope, status: int) -> str:

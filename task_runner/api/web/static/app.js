@@ -101,7 +101,7 @@ function App() {
     if (path !== "/ui/login") return;
     if (next.origin !== location.origin) go("/ui/", { replace: true });
     else if (next.pathname.startsWith("/ui/")) go(next.pathname + next.search, { replace: true });
-    else location.assign(next.pathname + next.search);
+    else location.assign(next.href); // the path alone could be "//elsewhere"
   };
   useEffect(() => { if (session && path === "/ui/login") signedIn(); }, [session, path]);
   if (session === null) return html`<main class="alone"><${ErrorNote} error=${error} /></main>`;
