@@ -7,6 +7,8 @@ import os
 import signal
 import sys
 
+from task_runner.cli.encoding import is_utf8
+
 
 def main() -> None:
     """The command `task-runner`."""
@@ -35,8 +37,3 @@ def prepare() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and (stream.errors == "strict" or not is_utf8(stream.encoding)):
             stream.reconfigure(errors="backslashreplace")
-
-
-def is_utf8(encoding: str) -> bool:
-    """Whether it is the one that has everything."""
-    return encoding.lower().replace("-", "") == "utf8"

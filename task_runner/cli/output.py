@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import click
 
-from task_runner.cli.entry import is_utf8
+from task_runner.cli.encoding import is_utf8
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -47,14 +47,15 @@ def verb() -> Program:
     """The command `task-runner`."""
     import httpx  # noqa: F401  the verbs import it when they send something
 
-    from task_runner.cli.main import COMMANDS, main
+    from task_runner.cli.entry import main as begin
+    from task_runner.cli.main import COMMANDS
 
     for place in COMMANDS.values():
         importlib.import_module(f"task_runner.cli.{place.partition(':')[0]}")
 
     def run(arguments: Sequence[str], _descriptors: Sequence[int]) -> None:
         sys.argv = ["task-runner", *arguments]
-        main()
+        begin()
 
     return run
 
