@@ -82,7 +82,7 @@ def stray_of(daemon: Daemon, file: Path) -> tuple[str, int]:
     task_id = daemon.submit(*python(STRAY, str(file)))
     pid = int(wait_for(lambda: file.exists() and file.read_text(), "the stray is there"))
     wait_for(lambda: (seen := process.look(pid)) and seen.command == "sleep", "it has cleared its environment")
-    assert pid not in {each.pid for each in daemon.alive(task_id)}
+    wait_for(lambda: pid not in {each.pid for each in daemon.alive(task_id)}, "who started it has ended")
     return task_id, pid
 
 

@@ -120,7 +120,7 @@ def test_a_filter_is_no_process_of_the_task(attempt: Start):
     task.until(lambda status: status.state is State.RUNNING)
     task.pause()
     task.until(lambda status: status.state is State.PAUSED)
-    filters = [each for each in process.descendants(task.runner.pid) if each.command.startswith("python")]
+    filters = [each for each in process.descendants(task.runner.pid) if each.command == "output-filter"]
     assert [process.look(each.pid).state != "T" for each in filters] == [True]
     go(task)
     task.resume()

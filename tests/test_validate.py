@@ -668,32 +668,38 @@ def test_bounds_of_a_whole_number():
             params.integer({"limit": text}, "limit", 7, low=5, high=5)
 
 
+WAIT = params.Seconds(name="wait", meaning="", default=0.5, high=300)
+
+
 @pytest.mark.parametrize("text", ["", "-1", "nan", "inf", "-inf", "1e400", "301", "x", "1,5", "\0"])
 def test_seconds_are_a_number_within_bounds(text: str):
     with pytest.raises(InvalidRequest, match="wait"):
-        params.seconds({"wait": text}, "wait", 0.0, high=300)
+        WAIT.read({"wait": text})
 
 
 def test_good_seconds():
-    assert params.seconds({}, "wait", 0.5, high=300) == 0.5
-    assert params.seconds({"wait": "1.5"}, "wait", 0.5, high=300) == 1.5
-    assert params.seconds({"wait": "300"}, "wait", 0.5, high=300) == 300
+    assert WAIT.read({}) == 0.5
+    assert WAIT.read({"wait": "1.5"}) == 1.5
+    assert WAIT.read({"wait": "300"}) == 300
 
 
 def test_flags():
-    assert [params.flag({"f": text}, "f") for text in ("true", "1", "false", "0")] == [True, True, False, False]
-    assert params.flag({}, "f") is False
+    flag = params.Flag(name="f", meaning="")
+    assert [flag.read({"f": text}) for text in ("true", "1", "false", "0")] == [True, True, False, False]
+    assert flag.read({}) is False
+    assert params.Flag(name="f", meaning="", default=None).read({}) is None
     for text in ("", "yes", "TRUE", "2"):
         with pytest.raises(InvalidRequest, match="f:"):
-            params.flag({"f": text}, "f")
+            flag.read({"f": text})
 
 
 def test_choices():
-    assert params.choices({"state": "a,b,,a"}, "state", ("a", "b", "c")) == {"a", "b"}
-    assert params.choices({}, "state", ("a",)) == frozenset()
+    assert params.Choices(name="state", meaning="", allowed=("a", "b", "c")).read({"state": "a,b,,a"}) == {"a", "b"}
+    some = params.Choices(name="state", meaning="", allowed=("a", "b"))
+    assert some.read({}) == frozenset()
     with pytest.raises(InvalidRequest, match="'d' is not one of a, b"):
-        params.choices({"state": "a,d"}, "state", ("a", "b"))
-    assert params.choice({}, "order", ("asc",)) is None
+        some.read({"state": "a,d"})
+    assert params.Choice(name="order", meaning="", allowed=("asc",)).read({}) is None
 
 
 def test_the_schema_describes_what_is_taken():
