@@ -33,6 +33,7 @@ docs: .venv/installed-for-docs
 	$(BIN)/python -m mkdocs build --strict
 
 install: .venv/installed
+	@echo "The command is $(BIN)/task-runner; after '. $(BIN)/activate' it is task-runner."
 
 bench: .venv/installed
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable ".[bench]"

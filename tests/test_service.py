@@ -67,8 +67,17 @@ class World:
     async def until(self, condition: Callable[[], object]) -> None:
         deadline = time.monotonic() + PATIENCE
         while not condition():
-            assert time.monotonic() < deadline
+            if time.monotonic() > deadline:
+                pytest.fail(self.told())
             await asyncio.sleep(0.005)
+
+    def told(self) -> str:
+        """What there is to know where something did not come."""
+        service, queue = self.service, self.service.queue
+        tasks = [f"{task.id} {task.record.state} ending={task.ending}" for task in service.book.active.values()]
+        jobs = [f"{job.get_name()} {job.get_coro()} {job.get_stack(limit=1)}" for job in asyncio.all_tasks()]
+        counts = f"stored {service.store.counts()}, starting {len(queue.starting)}, running {len(queue.running)}"
+        return "\n".join([counts, f"storage {service.book.storage_error}", *tasks, *jobs])
 
     def state(self, task_id: str) -> State:
         return self.service.get(task_id).record.state

@@ -83,7 +83,8 @@ def show_end(client: Client, found: Batch, lines: Mapping[str, int], as_json: bo
         emit({**found, "outcomes": counts, "failures": [{**each, "line": lines.get(each["taskId"])} for each in bad]})
     else:
         took = duration(seconds_between(found["createdAt"], found["finishedAt"], now()))
-        click.echo(f"{found['batchId']}: {found['numTasks']} tasks in {took}: {_summary(counts, found, len(results))}")
+        tasks = "1 task" if found["numTasks"] == 1 else f"{found['numTasks']} tasks"
+        click.echo(f"{found['batchId']}: {tasks} in {took}: {_summary(counts, found, len(results))}")
         for each in bad[:_NAMED]:
             click.echo(f"  {_failure(each, lines)}", err=True)
         if len(bad) > _NAMED:
