@@ -33,8 +33,9 @@ def home(tmp_path: Path) -> dict[str, str]:
 def tr(home: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cli:
     """Run a verb in this process, which saves its start."""
     monkeypatch.chdir(tmp_path)
-    # the verbs set this one for the settings to find
-    monkeypatch.delenv("TASK_RUNNER_CONF", raising=False)
+    # a verb sets this one for the settings to find: what it was before (not there) is known only of one that is set
+    monkeypatch.setenv("TASK_RUNNER_CONF", "")
+    monkeypatch.delenv("TASK_RUNNER_CONF")
 
     def run(*arguments: str, stdin: str | None = None, **env: str) -> Result:
         return CliRunner().invoke(cli, arguments, env={**UNSET, **home, **env}, input=stdin, prog_name="task-runner")
