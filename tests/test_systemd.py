@@ -281,7 +281,8 @@ def test_a_task_lives_through_sigkill_of_every_process_of_the_daemon(machine: Ma
     worker = machine.run("pgrep", "-P", str(main)).stdout.strip()
     launcher = machine.run("pgrep", "-P", worker, "-f", "task_runner.lib.launcher").stdout.strip()
     killed = machine.run("kill", "-KILL", str(main), worker, launcher)
-    assert killed.returncode == 0, killed.stderr
+    # the others may have followed the first before it was their turn
+    assert all("No such process" in line for line in killed.stderr.splitlines()), killed.stderr
     wait_for(lambda: machine.main_pid not in (0, main), "systemd starts the service again")
     machine.wait_ready()
     assert machine.task(task_id)["state"] == "running"
