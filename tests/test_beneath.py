@@ -71,6 +71,7 @@ def parts(path: str) -> tuple[bytes, ...]:
 
 
 def open_fds() -> int:
+    """Not to be more afterwards; fewer they may be, as threads of earlier tests end when they like."""
     gc.collect()  # what earlier tests left open is not to be closed in the middle of this one
     return len(os.listdir("/proc/self/fd"))
 
@@ -87,7 +88,7 @@ def test_no_part_of_the_way_may_be_a_link_or_a_file(root: int, path: str):
     for call in (beneath.open_file, beneath.open_directory, beneath.look, beneath.take_hold):
         with pytest.raises(NotADirectoryError):
             call(root, parts(path))
-    assert open_fds() == before
+    assert open_fds() <= before
 
 
 @pytest.mark.parametrize(
@@ -98,7 +99,7 @@ def test_only_a_regular_file_is_opened(root: int, path: str, kind: Kind):
     with pytest.raises(NotRegular) as caught:
         beneath.open_file(root, parts(path))
     assert caught.value.kind is kind
-    assert open_fds() == before
+    assert open_fds() <= before
 
 
 def test_a_fifo_is_never_opened_so_its_writer_notices_nothing(work: Path, root: int):
@@ -168,7 +169,7 @@ def test_a_path_that_is_too_long_is_an_error_and_leaks_nothing(root: int):
         with pytest.raises(OSError) as caught:
             beneath.open_file(root, parts(path))
         assert caught.value.errno in (errno.ENAMETOOLONG, errno.ENOENT)
-    assert open_fds() == before
+    assert open_fds() <= before
 
 
 def test_a_directory_that_is_a_link_itself_is_no_root(work: Path):
@@ -409,7 +410,7 @@ def test_deeper_than_anybody_goes_is_said(tmp_path: Path):
     assert "directories deep" in (entries[-1].error or "")
     notes = unpacked("tar", b"".join(archive.pack(str(inner), (), "tar")))[archive.NOTES]
     assert b"directories deep" in notes
-    assert open_fds() == before
+    assert open_fds() <= before
 
 
 def test_a_large_directory_is_listed_in_pieces_with_every_name_once(
