@@ -14,7 +14,7 @@ from starlette.responses import Response
 
 from task_runner.api.contract import output as contract
 from task_runner.api.liveuse import UseEvents
-from task_runner.api.streams import Streams
+from task_runner.api.streams import Streams, wait_unless
 from task_runner.service.statements import StoredEvent
 from task_runner.service.tasks import TaskService
 
@@ -68,17 +68,8 @@ async def _stream(
                     heard = clock()
                     yield b": alive\n\n"
                 due = heard + KEEP_ALIVE
-                await _woken(wake, streams.closing, (due if use is None else min(due, use.due)) - clock())
-
-
-async def _woken(wake: asyncio.Event, closing: asyncio.Event, seconds: float) -> None:
-    """Returns when there is something to do, or after so many seconds."""
-    waits = [asyncio.ensure_future(wake.wait()), asyncio.ensure_future(closing.wait())]
-    try:
-        await asyncio.wait(waits, timeout=max(0.0, seconds), return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for wait in waits:
-            wait.cancel()
+                left = (due if use is None else min(due, use.due)) - clock()
+                await wait_unless(streams.closing, wake.wait(), max(0.0, left))
 
 
 def _encode(event: StoredEvent) -> bytes:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from inotify_simple import INotify, flags
 
+from task_runner.api.streams import wait_unless
 from task_runner.errors import Damaged, TaskRunnerError
 from task_runner.lib import gaps
 from task_runner.lib.taskdir import open_regular
@@ -142,7 +143,8 @@ class Follower:
                     if left <= 0:
                         yield None
                         silent, left = asyncio.get_running_loop().time(), self._keep_alive
-                    await self._pause(wake, min(left, 5.0 if watch is not None or fd < 0 else FALLBACK))
+                    most = 5.0 if watch is not None or fd < 0 else FALLBACK
+                    await wait_unless(self._closing, wake.wait(), min(left, most))
         finally:
             if watch is not None:
                 self._growth.remove(watch, wake)
@@ -155,14 +157,6 @@ class Follower:
         except TaskRunnerError:
             return True  # removed
         return task.final or task.record.attempt != attempt
-
-    async def _pause(self, wake: asyncio.Event, seconds: float) -> None:
-        waits = [asyncio.ensure_future(wake.wait()), asyncio.ensure_future(self._closing.wait())]
-        try:
-            await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for wait in waits:
-                wait.cancel()
 
 
 def _open(path: str) -> int:

@@ -23,6 +23,18 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 
+async def wait_unless(
+    closing: asyncio.Event, waiting: Coroutine[Any, Any, object], seconds: float | None = None
+) -> None:
+    """Return when what is waited for has come, when ``closing`` is set, or after so many seconds."""
+    waits = [asyncio.ensure_future(waiting), asyncio.ensure_future(closing.wait())]
+    try:
+        await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for each in waits:
+            each.cancel()
+
+
 class BrokenOff(Exception):
     """The rest of a stream cannot be sent: its connection is closed in the middle, which tells the receiver."""
 
@@ -100,10 +112,7 @@ class Streams:
 
     async def wait_unless_closing(self, waiting: Coroutine[Any, Any, object]) -> None:
         """Return when what is waited for has come, or when the server is told to go."""
-        waits = [asyncio.ensure_future(self.closing.wait()), asyncio.ensure_future(waiting)]
-        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        for each in waits:
-            each.cancel()
+        await wait_unless(self.closing, waiting)
 
     def close_on_signals(self) -> None:
         """End all streams when the server is told to go.
