@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
+from task_runner.kernel.cgroupfiles import read
+
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -25,10 +27,10 @@ class MachineUse:
 
 def machine() -> MachineUse:
     """What the machine uses. What the kernel does not say is None."""
-    known = dict(line.split(":", 1) for line in _read("/proc/meminfo").splitlines() if ":" in line)
+    known = dict(line.split(":", 1) for line in read("/proc/meminfo").splitlines() if ":" in line)
     return MachineUse(
         cpus=os.cpu_count() or 1,
-        cpu_seconds=_busy(_read("/proc/stat")),
+        cpu_seconds=_busy(read("/proc/stat")),
         memory_bytes=_bytes(known.get("MemTotal")),
         available_bytes=_bytes(known.get("MemAvailable")),
     )
@@ -45,11 +47,3 @@ def _busy(text: str) -> float | None:
 
 def _bytes(text: str | None) -> int | None:
     return None if text is None else int(text.split()[0]) * 1024
-
-
-def _read(path: str) -> str:
-    try:
-        with open(path, "rb", buffering=0) as file:
-            return file.read(1 << 16).decode(errors="replace")
-    except OSError:
-        return ""

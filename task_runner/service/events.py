@@ -28,16 +28,18 @@ class Subscription:
                 self._queue.put_nowait(event)
             except asyncio.QueueFull:
                 self.overrun = True
-            if self._wake is not None:
-                self._wake.set()
+            self._tell()
 
     def push_gone(self, ids: Iterable[str]) -> None:
         mine = [each for each in ids if self.task_id in (None, each)]
         if mine and not self.overrun:
             self._gone += mine
             self.overrun = len(self._gone) > MAX_LAG
-            if self._wake is not None:
-                self._wake.set()
+            self._tell()
+
+    def _tell(self) -> None:
+        if self._wake is not None:
+            self._wake.set()
 
     async def next(self) -> StoredEvent:
         return await self._queue.get()
