@@ -55,12 +55,30 @@ def kill_tasks(state: StateDirectory) -> None:
     """
     if not os.path.isdir(state.tasks.path):
         return
-    while runners := [each for each in _live() if state.launcher_lock.encode() in _read(each, "cmdline")]:
-        _kill(runners)
-    marks = {f"{process.MARK}={task_id}".encode() for task_id in os.listdir(state.tasks.path)}
-    while remains := [each for each in _live() if not marks.isdisjoint(_read(each, "environ").split(b"\0"))]:
-        _kill(remains)
+    launcher, tasks = state.launcher_lock.encode(), {each.encode() for each in os.listdir(state.tasks.path)}
+    while remains := list(_remains(launcher, tasks)):
+        for each in remains:
+            process.send(each, signal.SIGKILL)
     remove_groups(state)
+
+
+def _remains(launcher: bytes, tasks: set[bytes]) -> Iterator[process.Process]:
+    for name in os.listdir("/proc"):
+        # hundreds of daemons end, and look at all processes: what is read of most of them is as little as can be
+        if name.isdigit() and _belongs(name, launcher, tasks) and int(name) != os.getpid():
+            found = process.look(int(name))
+            if found and found.alive and _belongs(name, launcher, tasks):  # still: by now the pid may be another's
+                yield found
+
+
+def _belongs(pid: str, launcher: bytes, tasks: set[bytes]) -> bool:
+    if launcher in _read(pid, "cmdline"):
+        return True
+    begin, mark, end = _read(pid, "environ").partition(_MARK) if tasks else (b"", b"", b"")
+    return bool(mark) and begin[-1:] in (b"", b"\0") and end.partition(b"\0")[0] in tasks
+
+
+_MARK = f"{process.MARK}=".encode()
 
 
 def remove_groups(state: StateDirectory) -> None:
@@ -84,20 +102,17 @@ def _removed(top: Path) -> bool:
     return True
 
 
-def _live() -> Iterator[process.Process]:
-    return (each for each in process.everyone() if each.alive and each.pid != os.getpid())
-
-
-def _read(each: process.Process, name: str) -> bytes:
+def _read(pid: str, name: str) -> bytes:
     try:
-        return Path(f"/proc/{each.pid}/{name}").read_bytes()
+        fd = os.open(f"/proc/{pid}/{name}", os.O_RDONLY)
     except OSError:
         return b""
-
-
-def _kill(processes: list[process.Process]) -> None:
-    for each in processes:
-        process.send(each, signal.SIGKILL)
+    try:
+        return os.read(fd, 1 << 20)
+    except OSError:
+        return b""
+    finally:
+        os.close(fd)
 
 
 class Daemon:
@@ -139,7 +154,8 @@ class Daemon:
     def start(self, *, wait: bool = True, prefix: tuple[str, ...] = (), **environment: str) -> Daemon:
         fd = self._listener.fileno()
         if not prefix and all(name.startswith("TASK_RUNNER_") for name in environment):
-            self._process = fork_daemon(self.environment(**environment), fd, self.log)
+            launchers = not EXECUTED_LAUNCHERS
+            self._process = fork_daemon(self.environment(**environment), fd, self.log, launchers=launchers)
         else:
             with open(self.log, "ab") as log:
                 self._process = subprocess.Popen(
@@ -184,6 +200,7 @@ class Daemon:
 
     @property
     def launcher_pid(self) -> int | None:
+        assert EXECUTED_LAUNCHERS, "a forked one is no child of the daemon: use the fixture executed_launchers"
         for each in process.descendants(self.pid):
             if b"task_runner.lib.launcher" in Path(f"/proc/{each.pid}/cmdline").read_bytes():
                 return each.pid
@@ -235,16 +252,15 @@ class Daemon:
         assert response.status_code == 201, response.text
         return str(response.json()["taskId"])
 
-    def task(self, task_id: str) -> dict[str, Any]:
-        response = self.http.get(f"/v1/tasks/{task_id}")
+    def task(self, task_id: str, wait: float = 0) -> dict[str, Any]:
+        """The task now, or when it is over, if that is within ``wait`` seconds."""
+        response = self.http.get(f"/v1/tasks/{task_id}", params={"wait": wait} if wait else {})
         assert response.status_code == 200, response.text
         return dict(response.json())
 
     def wait(self, task_id: str, patience: float = PATIENCE) -> dict[str, Any]:
         """The task when it is over."""
-        return dict(
-            wait_for(lambda: (t := self.task(task_id))["outcome"] and t, f"{task_id} is over", patience)
-        )
+        return dict(wait_for(lambda: (t := self.task(task_id, min(5, patience)))["outcome"] and t, f"{task_id} is over", patience))
 
     def wait_state(self, task_id: str, *states: str) -> dict[str, Any]:
         return dict(
@@ -333,6 +349,19 @@ def daemon(make_daemon: Callable[..., Daemon]) -> Daemon:
     return make_daemon().start()
 
 
+#: not empty while launchers are to be executed
+EXECUTED_LAUNCHERS: list[bool] = []
+
+
+@pytest.fixture
+def executed_launchers() -> Iterator[None]:
+    """The launchers of daemons are children of them, and new programs, as in real life; not forked by a nursery, which
+    costs a tenth. For tests of what launchers do to daemons, or daemons to launchers."""
+    EXECUTED_LAUNCHERS.append(True)
+    yield
+    EXECUTED_LAUNCHERS.pop()
+
+
 # -- the command line
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -413,6 +442,8 @@ def _has(need: str) -> bool:
         return os.geteuid() == 0
     if need == "libfaketime":
         return faketime_library() is not None
+    if need == "chromium":
+        need = "chromium-headless-shell" if shutil.which("chromium-headless-shell") else need
     return shutil.which(need, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin") is not None
 
 

@@ -18,7 +18,7 @@ In a comment, `<!-- sh` to `-->`, stands what a reader has, or looks at, and the
 
 from __future__ import annotations
 
-import json
+import ctypes
 import os
 import re
 import shlex
@@ -154,15 +154,21 @@ def steps(of: list[Sample]) -> list[Step]:
     return found
 
 
-class Verbs:
-    """Runs the verbs of samples, each forked from a process that has them loaded: most of a page's time would be the
-    start of Python. Ask by tests/tools/verb.py."""
+class Programs:
+    """Runs `task-runner` and `python3` of samples, each forked from a process that has everything loaded: most of a
+    page's time would be the start of Python. In their place stand small shell scripts, which ask over a connection.
 
-    def __init__(self, path: Path) -> None:
-        self.path = str(path)
-        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._listener.bind(self.path)
-        self._listener.listen(64)
+    Such a script says its pid, and all that its program is to have is read of it: command line, directory,
+    environment, standard streams. It ends as the program does; when it is killed, so is the program."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
+        host, port = self._listener.getsockname()
+        for name, first in (("task-runner", _REALLY_SERVE), ("python3", "")):
+            text = _ASK.format(first=first.format(python=shlex.quote(sys.executable)), host=host, port=port)
+            (directory / name).write_text(text)
+            (directory / name).chmod(0o755)
         threading.Thread(target=self._serve, daemon=True).start()
 
     def close(self) -> None:
@@ -178,64 +184,89 @@ class Verbs:
             threading.Thread(target=self._run, args=(asked,), daemon=True).start()
 
     def _run(self, asked: socket.socket) -> None:
-        with asked:
-            line, streams, _flags, _address = socket.recv_fds(asked, 200_000, 3)
-            what = json.loads(line)
-            stdin, stdout, stderr = streams
-            verb = Forked(
-                "verb", *what["arguments"], env=what["env"], cwd=what["cwd"], stdin=stdin, stdout=stdout, stderr=stderr
-            )
-            for each in streams:
-                os.close(each)
+        with asked, asked.makefile() as said:
+            program = self._begin(Path("/proc") / said.readline().strip())
             # who asked has gone: so the page was ended, and what it runs with it
-            watcher = threading.Thread(target=lambda: asked.recv(1) or verb.kill(), daemon=True)
+            watcher = threading.Thread(target=lambda: said.readline() or program.kill(), daemon=True)
             watcher.start()
-            code = verb.wait()
+            code = program.wait()
             try:
-                asked.send(str(code).encode())
+                asked.sendall(b"%d\n" % code)
                 asked.shutdown(socket.SHUT_RDWR)
             except OSError:
                 pass  # it has gone
             watcher.join()
 
+    def _begin(self, asks: Path) -> Forked:
+        _shell, script, *arguments = map(os.fsdecode, (asks / "cmdline").read_bytes().split(b"\0")[:-1])
+        assert Path(script).parent == self.directory, script
+        pairs = (os.fsdecode(each).partition("=") for each in (asks / "environ").read_bytes().split(b"\0") if each)
+        streams = _streams(int(asks.name))
+        try:
+            stdin, stdout, stderr = streams
+            return Forked(
+                {"task-runner": "verb", "python3": "python"}[Path(script).name], *arguments,
+                env={name: value for name, _, value in pairs}, cwd=os.readlink(asks / "cwd"),
+                stdin=stdin, stdout=stdout, stderr=stderr,
+            )  # fmt: skip
+        finally:
+            for each in streams:
+                os.close(each)
+
+
+def _streams(pid: int) -> list[int]:
+    """The standard streams of a process, here."""
+    pidfd = os.pidfd_open(pid)
+    try:
+        found = [_LIBC.syscall(_PIDFD_GETFD, pidfd, number, 0) for number in (0, 1, 2)]
+    finally:
+        os.close(pidfd)
+    assert min(found) >= 0, os.strerror(ctypes.get_errno())
+    return found
+
+
+_LIBC = ctypes.CDLL(None, use_errno=True)
+#: pidfd_getfd(2), on every architecture
+_PIDFD_GETFD = 438
+#: a daemon is a program of its own; one that is told no address gets a free one
+_REALLY_SERVE = """if [ "$1" = serve ]; then
+    case " $* " in *" --bind "*|*executor*) ;; *) set -- "$@" --bind 127.0.0.1:$PORT;; esac
+    exec {python} -m task_runner "$@"
+fi
+"""
+_ASK = """#!/bin/bash
+{first}exec 3<> /dev/tcp/{host}/{port}
+echo $$ >&3
+read -r code <&3 || exit 1
+[ "$code" -ge 0 ] || kill "$code" $$
+exit "$code"
+"""
+
 
 class Page:
     """Runs the samples of a page."""
 
-    def __init__(self, directory: Path, *, state: Path, port: int, environment: dict[str, str], verbs: Verbs) -> None:
+    def __init__(self, directory: Path, *, state: Path, port: int, environment: dict[str, str], programs: Programs) -> None:
         """``port``: what stands for 8000 in the samples. ``state``: of the daemon, there or to come."""
         self.directory = directory
         self._port = port
         self._steps = directory / "steps"
         home = directory / "home"
-        for each in (self._steps, directory / "bin", directory / "here", home / ".local/state"):
+        for each in (self._steps, directory / "here", home / ".local/state"):
             each.mkdir(parents=True)
         (home / ".local/state/task-runner").symlink_to(state)
-        self._verbs = verbs
-        self._wrappers()
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("TASK_RUNNER_", "XDG_", "PYTHON"))}
         self._environment = {
             **kept,
             "HOME": str(home),
             "XDG_STATE_HOME": str(home / ".local/state"),
-            "PATH": f"{directory}/bin:{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "PATH": f"{programs.directory}:{Path(sys.executable).parent}:{os.environ['PATH']}",
             "PYTHONPATH": str(ROOT),
             "TASK_RUNNER_STATE_DIR": str(state),
             "PORT": str(port),
             "CHECKOUT": str(ROOT),
             **environment,
         }
-
-    def _wrappers(self) -> None:
-        """`task-runner`, and `python3` with everything in it. A daemon that is told no address gets a free one."""
-        python = shlex.quote(sys.executable)
-        serve = f'case " $* " in *" --bind "*|*executor*) ;; *) set -- "$@" --bind 127.0.0.1:{self._port};; esac'
-        verb = f'exec {python} -IS {ROOT / "tests/tools/verb.py"} {shlex.quote(self._verbs.path)} "$@"'
-        lines = [f'if [ "$1" = serve ]; then {serve}; exec {python} -m task_runner "$@"; fi', verb]
-        for name, text in (("task-runner", "\n".join(lines)), ("python3", f'exec {python} "$@"')):
-            wrapper = self.directory / "bin" / name
-            wrapper.write_text(f"#!/bin/sh\n{text}\n")
-            wrapper.chmod(0o755)
 
     def run(self, of: list[Step]) -> None:
         """Raises AssertionError, with the place of the sample, if one does not do what the page says."""

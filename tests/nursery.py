@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import array
 import atexit
-import functools
 import json
 import os
 import signal
@@ -26,22 +25,24 @@ class Forked:
 
     def __init__(self, kind: str, *arguments: str, env: dict[str, str], cwd: str | Path = ROOT, session: bool = False,
                  more: Sequence[int] = (), stdin: int = DEVNULL, stdout: int | None = None,
-                 stderr: int | None = None) -> None:
+                 stderr: int | None = None, follows: bool = False) -> None:
         """``kind``: see tests/tools/nursery.py, as for ``more``, the descriptors that it wants. The streams: PIPE,
-        DEVNULL, a descriptor, or None for the one of this process."""
+        DEVNULL, a descriptor, or None for the one of this process. ``follows``: it is killed when this process ends."""
         self.returncode: int | None = None
         self._told, tell = socket.socketpair(type=socket.SOCK_SEQPACKET)
         self.stdin, theirs_in = _reader(stdin)
         self.stdout, theirs_out = _writer(stdout, 1)
         self.stderr, theirs_err = _writer(stderr, 2)
-        ask = {"env": env, "cwd": str(cwd), "session": session, "arguments": arguments}
+        ask = {"env": env, "cwd": str(cwd), "session": session, "arguments": arguments, "follows": follows}
         streams = [theirs_in, theirs_out, theirs_err]
+        if follows:
+            more = [*more, own := os.pidfd_open(os.getpid())]
         descriptors = array.array("i", [tell.fileno(), *streams, *more])
         try:
             _nursery(kind).sendmsg([json.dumps(ask).encode()], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptors)])
         finally:
             tell.close()
-            for each in streams:
+            for each in [*streams, own] if follows else streams:
                 os.close(each)
         # it comes with its descriptor: it may have ended, and the nursery waited for it, before anybody here looks
         line, (self._pidfd,), _flags, _address = socket.recv_fds(self._told, 100, 1)
@@ -146,17 +147,32 @@ def run_verb(*arguments: str, env: dict[str, str], cwd: str | Path, given: bytes
         verb.close()
 
 
-@functools.cache
+#: one of each kind for each process that runs tests; it ends with it
+_NURSERIES: dict[str, socket.socket] = {}
+#: what the command line of a launcher may take up
+PADDING = "-" * 4096
+
+
 def _nursery(kind: str) -> socket.socket:
-    """One of each kind for each process that runs tests; it ends with it."""
+    if kind not in _NURSERIES:
+        _NURSERIES[kind] = _begin(kind)
+    return _NURSERIES[kind]
+
+
+def adopt(kind: str, asks: socket.socket) -> None:
+    """In a forked program: this kind is forked by the nursery of the process that runs the tests."""
+    _NURSERIES[kind] = asks
+
+
+def _begin(kind: str) -> socket.socket:
     ours, theirs = socket.socketpair(type=socket.SOCK_SEQPACKET)
     with theirs:
         running = subprocess.Popen(
-            [sys.executable, str(ROOT / "tests/tools/nursery.py"), kind, str(theirs.fileno())],
+            [sys.executable, str(ROOT / "tests/tools/nursery.py"), kind, str(theirs.fileno()), PADDING],
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
             cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            env={**os.environ, "PYTHONPATH": str(ROOT), "LD_BIND_NOW": "1"},
         )
 
     def end() -> None:
@@ -167,7 +183,9 @@ def _nursery(kind: str) -> socket.socket:
     return ours
 
 
-def fork_daemon(environment: dict[str, str], listener: int, log: Path) -> Forked:
-    """Start a daemon with this environment on a listening socket."""
+def fork_daemon(environment: dict[str, str], listener: int, log: Path, *, launchers: bool) -> Forked:
+    """Start a daemon with this environment on a listening socket; ``launchers``: its launcher is forked too."""
+    # begun first, ended last: daemons hold the other end
+    asks = [_nursery("launcher").fileno()] if launchers else []
     with open(log, "ab") as file:
-        return Forked("daemon", env=environment, more=[listener], stdout=file.fileno(), stderr=file.fileno())
+        return Forked("daemon", env=environment, more=[listener, *asks], stdout=file.fileno(), stderr=file.fileno())

@@ -8,11 +8,13 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import PATIENCE, ROOT, Daemon, Run, Start, finish, wait_for
+from nursery import Forked
 
 from task_runner.client import calls
 
@@ -33,7 +35,12 @@ while True:
 
 
 #: what these look at is the daemon as a whole
-ALONE = {"test_the_list_and_its_filters", "test_drain_and_undrain", "test_the_doctor_and_fsck"}
+ALONE = {
+    "test_the_list_and_its_filters",
+    "test_drain_and_undrain",
+    "test_the_doctor_and_fsck",
+    "test_fsck_and_a_rebuild_while_a_task_goes_on",
+}
 
 
 @pytest.fixture
@@ -138,6 +145,36 @@ def test_a_signal_to_run_stops_the_task(daemon: Daemon, start: Start, number: si
     assert not daemon.alive(task["taskId"])
 
 
+@pytest.fixture
+def waiting(daemon: Daemon, start: Start) -> Iterator[tuple[Forked, str]]:
+    """A `run` whose task waits for another one, and the id of that task."""
+    before = daemon.submit("sleep", "600")
+    process = start("run", "--after", before, "--", "touch", "begun")
+    yield process, wait_for(lambda: (task := the_task(daemon))["taskId"] != before and task["taskId"], "it waits")
+    daemon.post(f"/v1/tasks/{before}/stop")
+
+
+@pytest.mark.parametrize(("numbers", "expected"), [([2], 130), ([15], 143), ([2, 2], 130), ([15, 15], 143)])
+def test_a_signal_to_run_stops_a_task_that_has_not_begun(
+    daemon: Daemon, waiting: tuple[Forked, str], tmp_path: Path, numbers: list[int], expected: int
+):
+    process, task_id = waiting
+    for number in numbers:
+        process.send_signal(number)
+    code, out, err = finish(process)
+    assert (code, out) == (expected, b"")
+    assert f"stopping task {task_id}" in err
+    task = daemon.task(task_id)
+    assert (task["state"], task["outcome"], task["startedAt"]) == ("exited", "cancelled", None)
+    assert not (tmp_path / "begun").exists()
+
+
+def test_a_task_that_another_stops_before_it_begins_is_not_interrupted_here(daemon: Daemon, waiting: tuple[Forked, str]):
+    process, task_id = waiting
+    daemon.post(f"/v1/tasks/{task_id}/stop")
+    assert finish(process)[0] == 125
+
+
 def test_a_second_signal_leaves_no_grace(daemon: Daemon, start: Start):
     process = start("run", "--grace", "3600", sys.executable, "-c", ON_TERM)
     begun = process.stdout.readline()
@@ -224,7 +261,7 @@ def test_a_signal_before_the_daemon_answers_stops_the_task(daemon: Daemon, start
     process.send_signal(signal.SIGTERM)
     daemon.start()
     code, _, err = finish(process)
-    assert code in (125, 143)  # before or after it had a process
+    assert code == 143  # before or after it had a process
     assert "SIGTERM: stopping" in err
     assert the_task(daemon)["outcome"] == "cancelled"
 
@@ -405,6 +442,21 @@ def test_the_doctor_and_fsck(daemon: Daemon, task_runner: Run):
     done = task_runner("fsck")
     assert (done.returncode, done.stderr) == (0, "")
     assert json.loads(task_runner("fsck", "--json").stdout)["findings"] == []
+
+
+def test_fsck_and_a_rebuild_while_a_task_goes_on(daemon: Daemon, task_runner: Run):
+    task_id = daemon.submit("sh", "-c", "while [ ! -e go ]; do sleep 0.1; done")
+    daemon.wait_state(task_id, "running")
+    daemon.terminate()
+    assert json.loads(task_runner("fsck", "--json").stdout)["findings"] == []
+    for extra in ("", "-wal", "-shm"):
+        if os.path.exists(daemon.state.database + extra):
+            os.unlink(daemon.state.database + extra)
+    assert "1 tasks were taken into the store" in task_runner("fsck", "--rebuild").stdout
+    daemon.start()
+    assert daemon.wait_state(task_id, "running")["attempt"] == 1
+    (daemon.work(task_id) / "go").touch()
+    assert daemon.wait(task_id)["outcome"] == "succeeded"
 
 
 def test_serve_is_found_by_its_state_directory(tmp_path: Path):

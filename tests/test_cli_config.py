@@ -82,6 +82,22 @@ def test_what_is_no_setting_is_named(tr: Cli, tmp_path: Path):
 
 
 @pytest.mark.parametrize(
+    ("name", "words"),
+    [("bind", "serve --bind HOST:PORT"), ("port", "serve --bind HOST:PORT"), ("config", "TASK_RUNNER_CONF"),
+     ("ssl_certfile", "TLS_CERTIFICATE is meant?"), ("KEYFILE", "TLS_KEY is meant?"), ("colour", "`task-runner config show` lists")],
+)  # fmt: skip
+def test_what_is_often_taken_for_a_setting_is_answered(tr: Cli, tmp_path: Path, name: str, words: str):
+    done = tr("config", "show", **{f"TASK_RUNNER_{name.upper()}": "x"})
+    assert done.exit_code == 1
+    assert f"TASK_RUNNER_{name.upper()}: there is no such setting; " in done.stderr
+    assert words in done.stderr
+    (tmp_path / "conf.toml").write_text(f'{name} = "x"\n')
+    done = tr("config", "show", "--config", "conf.toml")
+    assert f"{name}: there is no such setting; " in done.stderr
+    assert words.lower() in done.stderr.lower()
+
+
+@pytest.mark.parametrize(
     ("text", "words"),
     [("max_running = 0", "max_running"), ("max_running = ", "not TOML"), ("heartbeat_seconds = 30", "heartbeat_seconds")],
 )

@@ -43,10 +43,28 @@ def test_a_closed_stream_is_an_empty_one(shared: Daemon, tmp_path: Path, line: s
     assert b"Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize(("line", "code"), [("tr node", 7), ("tr list --json", 7), ("tr run -- echo hi", 125)])
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [("tr node", 7), ("tr list", 7), ("tr list --json", 7), ("tr run -- echo hi", 125), ("tr --help", 7), ("tr --version", 7),
+     ("tr list --help", 7), ("tr batch --help", 7), ("tr completion bash", 7)],
+)  # fmt: skip
 def test_output_that_finds_no_room_is_said_in_a_line(shared: Daemon, line: str, code: int):
     done = shell(shared, f"{line} > /dev/full")
     assert (done.returncode, done.stderr) == (code, b"task-runner: the output cannot be written: No space left on device\n")
+
+
+@pytest.mark.parametrize("line", ["tr --help", "tr --version", "tr list --help"])
+def test_help_that_nobody_reads_ends_as_any_output_does(shared: Daemon, line: str):
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        done = subprocess.run(
+            [*TASK_RUNNER, *line.split()[1:]], env={**shared.env, "PYTHONPATH": str(ROOT)}, stdout=writer,
+            stderr=subprocess.PIPE, timeout=PATIENCE, check=False,
+        )  # fmt: skip
+    finally:
+        os.close(writer)
+    assert (done.returncode, done.stderr) == (141, b"")
 
 
 @pytest.mark.parametrize("encoding", ["latin-1", "koi8-r"])

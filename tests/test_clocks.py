@@ -103,6 +103,7 @@ def test_a_daemon_that_stood_still(daemon):
     assert let_go(daemon, task_id)["exitCode"] == 3
 
 
+@pytest.mark.usefixtures("executed_launchers")
 def test_a_launcher_and_a_daemon_that_stood_still(daemon):
     task_id = held_task(daemon)
     stopped = [pid for pid in (daemon.launcher_pid, daemon.pid) if pid]

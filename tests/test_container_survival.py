@@ -10,7 +10,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from conftest import PATIENCE, Daemon, wait_for
@@ -35,12 +36,28 @@ def container(script: str, **more: object) -> dict:
     return {"machine": "container", "parameters": {"image": BUSYBOX_IMAGE, "command": ["sh", "-c", script], **more}}
 
 
+@pytest.fixture(scope="module")
+def harbour(podman_server: PodmanServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    """One daemon that has Podman, for all tests that let it live."""
+    yield from podman_daemon(podman_server, tmp_path_factory.mktemp("harbour"))
+
+
+def podman_daemon(server: PodmanServer, directory: Path) -> Iterator[Daemon]:
+    daemon = Daemon(directory / "state", engines=server.sockets, container_networks=["host", "none"])
+    try:
+        yield daemon.start()
+    finally:
+        daemon.close()
+
+
 @pytest.fixture
-def boat(make_daemon: Callable[..., Daemon], podman_server: PodmanServer) -> Iterator[Daemon]:
+def boat(harbour: Daemon, podman_server: PodmanServer) -> Iterator[Daemon]:
     """A daemon that has Podman. Nothing of its tasks is left there at the end of a test."""
-    daemon = make_daemon(engines=podman_server.sockets, container_networks=["host", "none"]).start()
-    yield daemon
-    wait_for(lambda: not podman_server.containers_of(daemon.state_dir), "no container is left")
+    yield harbour
+    for each in harbour.http.get("/v1/tasks").json():
+        if not each["outcome"]:  # of a test that has failed
+            harbour.http.delete(f"/v1/tasks/{each['taskId']}")
+    wait_for(lambda: not podman_server.containers_of(harbour.state_dir), "no container is left")
 
 
 def begun(daemon: Daemon, *, script: str = WRITES, **more: object) -> str:
@@ -74,6 +91,10 @@ def check_true_ending(daemon: Daemon, task_id: str) -> dict:
     return task
 
 
+def container_of(daemon: Daemon, task_id: str) -> str:
+    return str(daemon.task(task_id)["actions"][0]["container"]["id"])
+
+
 def runner_of(daemon: Daemon, task_id: str) -> process.Process:
     seen = process.look(daemon.runner_pid(task_id))
     assert seen is not None
@@ -88,14 +109,6 @@ def machine_of(daemon: Daemon, task_id: str) -> process.Process:
 
 def kill(victim: process.Process) -> None:
     assert process.send(victim, signal.SIGKILL)
-
-
-def test_a_container_outlives_the_daemon(boat):
-    task_id = begun(boat)
-    boat.kill()
-    boat.start()
-    assert boat.wait_state(task_id, "running")
-    check_true_ending(boat, task_id)
 
 
 def test_another_process_takes_it_up_when_the_machines_is_killed(boat):
@@ -118,16 +131,6 @@ def test_another_runner_takes_it_up_when_its_own_is_killed(boat):
     assert task["startedAt"] == started_at
 
 
-def test_all_dead_at_once_and_started_again(boat, podman_server):
-    task_id = begun(boat)
-    boat.kill()
-    podman_server.kill()
-    kill(runner_of(boat, task_id))
-    boat.start()
-    podman_server.start()
-    check_true_ending(boat, task_id)
-
-
 def test_a_container_outlives_the_engines_service(boat, podman_server):
     task_id = begun(boat)
     podman_server.kill()
@@ -135,21 +138,9 @@ def test_a_container_outlives_the_engines_service(boat, podman_server):
     check_true_ending(boat, task_id)
 
 
-def test_a_container_that_ended_while_everybody_was_dead_has_its_true_ending(boat):
-    task_id = begun(boat)
-    boat.kill()
-    kill(runner_of(boat, task_id))
-    go(boat, task_id)
-    wait_for(lambda: not boat.alive(task_id), "the container has ended")
-    boat.start()
-    task = boat.wait(task_id)
-    assert (task["outcome"], task["exitCode"]) == ("failed", 7)
-    check_once_in_order(boat, task_id)
-
-
 def monitor_of(daemon: Daemon, server: PodmanServer, task_id: str) -> process.Process:
     """Podman's conmon, which alone learns how the container ended."""
-    name = daemon.task(task_id)["actions"][0]["container"]["id"]
+    name = container_of(daemon, task_id)
     seen = process.look(int(server.command("inspect", "--format", "{{.State.ConmonPid}}", name)))
     assert seen is not None
     assert seen.command == "conmon"
@@ -167,20 +158,9 @@ def test_a_container_whose_monitor_was_killed_is_lost_and_gone(boat, podman_serv
     assert boat.alive(task_id) == []
 
 
-def test_a_container_that_the_engine_does_not_know_any_more_is_lost(boat, podman_server):
-    task_id = begun(boat)
-    boat.kill()
-    kill(runner_of(boat, task_id))
-    podman_server.command("rm", "--force", *podman_server.containers_of(boat.state_dir))
-    boat.start()
-    task = boat.wait(task_id)
-    assert (task["state"], task["outcome"]) == ("lost", "lost")
-    assert "podman has no container" in task["error"]
-
-
 def test_a_strangers_container_with_the_labels_of_a_task_is_neither_taken_up_nor_removed(boat, podman_server):
     task_id = begun(boat)
-    given = podman_server.command("inspect", "--format", "{{json .Config.Labels}}", *podman_server.containers_of(boat.state_dir))
+    given = podman_server.command("inspect", "--format", "{{json .Config.Labels}}", container_of(boat, task_id))
     labels = [word for name, value in json.loads(given).items() for word in ("--label", f"{name}={value}")]
     stranger = podman_server.command("run", "-d", *labels, "--network", "none", BUSYBOX_IMAGE, "sleep", "1000").strip()
     kill(runner_of(boat, task_id))
@@ -226,19 +206,6 @@ def test_a_later_try_with_its_streams_apart_is_taken_up_as_well(boat):
     lines = said("stdout")
     assert lines == ["noise", *(f"line {n}" for n in range(1, len(lines) - 1)), "last"]
     assert said("stderr") == ["noise", "bad"]
-
-
-def test_a_stop_reaches_it_through_the_next_runner(boat):
-    script = f"trap 'echo polite; exit 5' TERM; {WRITES}"
-    task_id = begun(boat, script=script)
-    boat.kill()
-    kill(runner_of(boat, task_id))
-    boat.start()
-    boat.post(f"/v1/tasks/{task_id}/stop")
-    task = boat.wait(task_id)
-    assert (task["outcome"], task["exitCode"]) == ("cancelled", 5)
-    assert task["receipt"]["reason"] == "stop"
-    assert boat.output(task_id).endswith(b"polite\n")
 
 
 def test_a_paused_container_stays_paused_through_the_death_of_its_runner(boat):
@@ -288,16 +255,78 @@ def test_stop_means_stopped_when_the_engine_does_not_answer(boat, podman_server)
     assert task["actions"][0]["container"]["left"] is True
 
 
-def test_what_an_earlier_daemon_left_is_removed_at_the_next_start(boat, podman_server):
+# -- the daemon dies, and more with it
+
+#: what has become of a task when the next daemon starts
+FATES = ("lives", "ended", "removed", "to stop", "barred")
+
+
+@pytest.fixture(scope="module")
+def wreck(podman_server: PodmanServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Daemon, dict[str, str]]]:
+    """A daemon that was killed with several tasks, all but one of them with its runner, and started again; with the
+    id of the task of each fate."""
+    for daemon in podman_daemon(podman_server, tmp_path_factory.mktemp("wreck")):
+        tasks = {fate: begun(daemon, script=f"trap 'echo polite; exit 5' TERM; {WRITES}") for fate in FATES}
+        removed = container_of(daemon, tasks["removed"])
+        daemon.kill()
+        for fate in FATES[1:]:
+            kill(runner_of(daemon, tasks[fate]))
+        go(daemon, tasks["ended"])
+        wait_for(lambda: not daemon.alive(tasks["ended"]), "the container has ended")  # noqa: B023
+        podman_server.command("rm", "--force", removed)
+        # as a daemon does that gives up, and dies before it clears
+        lock.bar(daemon.state.tasks.attempt(tasks["barred"], 1))
+        yield daemon.start(), tasks
+
+
+def test_a_container_outlives_the_daemon(wreck):
+    boat, tasks = wreck
+    assert boat.wait_state(tasks["lives"], "running")
+    check_true_ending(boat, tasks["lives"])
+
+
+def test_a_container_that_ended_while_everybody_was_dead_has_its_true_ending(wreck):
+    boat, tasks = wreck
+    task = boat.wait(tasks["ended"])
+    assert (task["outcome"], task["exitCode"]) == ("failed", 7)
+    check_once_in_order(boat, tasks["ended"])
+
+
+def test_a_container_that_the_engine_does_not_know_any_more_is_lost(wreck):
+    boat, tasks = wreck
+    task = boat.wait(tasks["removed"])
+    assert (task["state"], task["outcome"]) == ("lost", "lost")
+    assert "podman has no container" in task["error"]
+
+
+def test_a_stop_reaches_it_through_the_next_runner(wreck):
+    boat, tasks = wreck
+    boat.post(f"/v1/tasks/{tasks['to stop']}/stop")
+    task = boat.wait(tasks["to stop"])
+    assert (task["outcome"], task["exitCode"]) == ("cancelled", 5)
+    assert task["receipt"]["reason"] == "stop"
+    assert boat.output(tasks["to stop"]).endswith(b"polite\n")
+
+
+def test_what_an_earlier_daemon_left_is_removed_at_the_next_start(wreck, podman_server):
+    boat, tasks = wreck
+    task = boat.wait(tasks["barred"])
+    assert (task["state"], task["outcome"]) == ("lost", "lost")
+    name = task["actions"][0]["container"]["id"]
+    wait_for(lambda: name not in podman_server.containers_of(boat.state_dir), "the container is removed")
+    assert boat.alive(tasks["barred"]) == []
+
+
+def test_all_dead_at_once_and_started_again(make_daemon, podman_server):
+    boat = make_daemon(engines=podman_server.sockets, container_networks=["host"]).start()
     task_id = begun(boat)
     boat.kill()
+    podman_server.kill()
     kill(runner_of(boat, task_id))
-    lock.bar(boat.state.tasks.attempt(task_id, 1))  # as a daemon does that gives up, and dies before it clears
     boat.start()
-    task = boat.wait(task_id)
-    assert (task["state"], task["outcome"]) == ("lost", "lost")
-    wait_for(lambda: not podman_server.containers_of(boat.state_dir), "the container is removed")
-    assert boat.alive(task_id) == []
+    podman_server.start()
+    check_true_ending(boat, task_id)
+    wait_for(lambda: not podman_server.containers_of(boat.state_dir), "no container is left")
 
 
 @pytest.mark.parametrize("other", ["docker", "cri"])

@@ -14,7 +14,7 @@ from conftest import Daemon, wait_for
 
 from task_runner.lib import process
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("executed_launchers")]
 
 ACCEPTING = ["accept.before-store", "store.before-commit", "store.after-commit", "accept.after-store"]
 STARTING = ["start.before-launch", "start.after-launch"]

@@ -168,6 +168,7 @@ def all_tasks(daemon: Daemon) -> dict[str, dict]:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("executed_launchers")
 def test_nothing_is_lost_doubled_or_guessed(make_daemon, tmp_path, request):
     cycles = request.config.getoption("--crash-cycles")
     seed = request.config.getoption("--crash-seed")

@@ -195,3 +195,44 @@ def test_a_task_that_finds_no_space_waits_and_says_why(daemon_on_small_disk, sma
     assert "No space left" in task["pendingReason"]
     filler.unlink()
     assert daemon.wait(task_id)["outcome"] == "succeeded"
+
+
+def test_a_sign_out_that_cannot_be_stored_is_not_called_done(daemon_on_small_disk, small_disk):
+    """Who is told that he is signed out stays so, whatever becomes of the daemon; who may come back is told that."""
+    daemon = daemon_on_small_disk
+    own = {"Origin": daemon.url, "Sec-Fetch-Site": "same-origin"}
+
+    def ask(cookie: str, method: str = "GET", path: str = "/ui/session") -> httpx.Response:
+        return httpx.request(method, daemon.url + path, headers={**own, "Cookie": cookie}, timeout=60, verify=False)
+
+    def login() -> str:
+        answer = httpx.post(f"{daemon.url}/ui/login", json={"token": daemon.token}, headers=own, timeout=60, verify=False)
+        assert answer.status_code == 200
+        return str(answer.headers["set-cookie"].partition(";")[0])
+
+    cookies = [login() for _ in range(60)]
+    kept = cookies.pop()
+    filler = fill(small_disk)
+    submit_until_refused(daemon)
+    fill(small_disk)
+    done: list[str] = []
+    while (answer := ask(cookies[-1], "POST", "/ui/logout")).status_code == 204:  # there may be room for a few
+        done.append(cookies.pop())
+    refused = cookies.pop()
+    assert answer.status_code == 507, answer.text
+    assert "signed out, but that could not be stored" in answer.json()["detail"]
+    assert "Max-Age=0" in answer.headers["set-cookie"]
+    assert ask(refused).status_code == 401  # for this daemon it is over
+    assert ask(refused, "POST", "/ui/logout").status_code == 507  # and still not stored
+    restart_on_full_disk(daemon)
+    assert {ask(each).status_code for each in done} <= {401}
+    assert ask(kept).status_code == 200
+    assert ask(refused).status_code == 200  # this is what was told
+
+    # it is not lost either: where there is space before a crash, it is as any other
+    assert ask(refused, "POST", "/ui/logout").status_code == 507
+    filler.unlink()
+    wait_for(lambda: not is_full(daemon), "the store takes changes again")
+    assert ask(refused, "POST", "/ui/logout").status_code == 204
+    daemon.restart()
+    assert (ask(refused).status_code, ask(kept).status_code) == (401, 200)

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import yaml
 from conftest import PATIENCE, ROOT, Daemon, kill_tasks, wait_for
-from docsamples import IDLE, MARKS, READ, RUN, Page, Sample, Verbs, kind_of, samples, steps
+from docsamples import IDLE, MARKS, READ, RUN, Page, Programs, Sample, kind_of, samples, steps
 from engines import Server
 from engines_cri import CriServer
 from images import BUSYBOX_IMAGE
@@ -85,8 +85,8 @@ def daemons(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., 
 
 
 @pytest.fixture(scope="module")
-def verbs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Verbs]:
-    made = Verbs(tmp_path_factory.mktemp("verbs") / "socket")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Programs]:
+    made = Programs(tmp_path_factory.mktemp("programs"))
     yield made
     made.close()
 
@@ -138,17 +138,17 @@ def _runnable() -> Iterator[Any]:
 @pytest.mark.needs("curl")
 @pytest.mark.parametrize("page", list(_runnable()))
 def test_the_samples_of_a_page_do_what_it_says(
-    page: Path, settings: dict[str, Any], daemons: Callable[..., Daemon], verbs: Verbs, own_state: Path, tmp_path: Path
+    page: Path, settings: dict[str, Any], daemons: Callable[..., Daemon], programs: Programs, own_state: Path, tmp_path: Path
 ):
     mine = steps([each for each in SAMPLES if each.page == page])
     if page in OWN:
         told = {f"TASK_RUNNER_{name.upper()}": value if isinstance(value, str) else json.dumps(value) for name, value in settings.items()}
-        surroundings = Page(tmp_path / "page", state=own_state, port=_free_port(), environment=told, verbs=verbs)
+        surroundings = Page(tmp_path / "page", state=own_state, port=_free_port(), environment=told, programs=programs)
     else:
         daemon = daemons(settings)
         port = int(daemon.url.rpartition(":")[2])
         found = {"TASK_RUNNER_URL": daemon.url, "TASK_RUNNER_TOKEN": daemon.token}
-        surroundings = Page(tmp_path / "page", state=daemon.state_dir, port=port, environment=found, verbs=verbs)
+        surroundings = Page(tmp_path / "page", state=daemon.state_dir, port=port, environment=found, programs=programs)
     surroundings.run(mine)
 
 
@@ -191,8 +191,10 @@ def test_each_call_of_the_generated_page_is_taken(daemons: Callable[..., Daemon]
     (tmp_path / "FILE").write_text("input")
     calls = [each for each in samples(CALLS) if each.language == "sh"]
     assert len(calls) > 40
+    there: dict[str, str] = {}
     for call in calls:
-        given = {"URL": daemon.url, "AUTH": f"Authorization: Bearer {daemon.token}"} | _objects(daemon, call.text)
+        there = _objects(daemon, call.text, there)
+        given = {"URL": daemon.url, "AUTH": f"Authorization: Bearer {daemon.token}"} | there
         endless = "/events" in call.text
         done = subprocess.run(
             ["sh", "-c", call.text.replace("wait=60", "wait=0.1").replace("curl ", "curl -m 5 " if endless else "curl ")],
@@ -206,21 +208,27 @@ def test_each_call_of_the_generated_page_is_taken(daemons: Callable[..., Daemon]
         allowed = {code for end, code in REFUSED.items() if end in call.text} or {200, 201, 202, 204, 303, 409}
         assert done.returncode == (28 if endless else 0), f"{call.place}: {done.stderr}"
         assert int(done.stdout) in allowed, f"{call.place}: {call.text}{done.stdout}"
-        if "ID" in given:
-            daemon.post(f"/v1/tasks/{given['ID']}/stop", {"graceSeconds": 0})
-        daemon.post("/v1/node/undrain")
+        if changes(call.text):
+            if "$ID" in call.text:
+                daemon.post(f"/v1/tasks/{there.pop('ID')}/stop", {"graceSeconds": 0})
+            daemon.post("/v1/node/undrain")
 
 
-def _objects(daemon: Daemon, call: str) -> dict[str, str]:
+def changes(call: str) -> bool:
+    """Whether it may leave a task other than it was."""
+    return re.search(r"-X (?!GET)|--request|-d |--data|-T |-F ", call) is not None
+
+
+def _objects(daemon: Daemon, call: str, there: dict[str, str]) -> dict[str, str]:
     """What the variables of a call stand for: a task that runs and has a file, a batch, a template, a token."""
-    found = {"attempt": "1", "n": "1", "path": "made", "name": "sample"}
+    found = {"attempt": "1", "n": "1", "path": "made", "name": "sample"} | there
     if "$ID" in call:
-        task_id = daemon.submit("sh", "-c", "touch made; cat", openStdin=True)
-        daemon.wait_state(task_id, "running")
-        wait_for(lambda: (daemon.work(task_id) / "made").exists(), "the file is made")
+        if "ID" not in found:
+            found["ID"] = daemon.submit("sh", "-c", "touch made; cat", openStdin=True)
+            daemon.wait_state(found["ID"], "running")
+            wait_for(lambda: (daemon.work(found["ID"]) / "made").exists(), "the file is made")
         if "follow=" in call:
-            daemon.post(f"/v1/tasks/{task_id}/stop", {"graceSeconds": 0})  # so that the stream ends
-        found["ID"] = task_id
+            daemon.post(f"/v1/tasks/{found['ID']}/stop", {"graceSeconds": 0})  # so that the stream ends
     if "$BATCH" in call:
         found["BATCH"] = daemon.post("/v1/batches", {"tasks": [{"command": ["true"]}]}).json()["batchId"]
     if "$name" in call:

@@ -22,7 +22,7 @@ from task_runner.api import v1
 from task_runner.api.contract.tasks import LISTED
 from task_runner.api.surface import STATUS
 from task_runner.model.state import State, diagram
-from task_runner.service import settings
+from task_runner.service import settings, settingspage
 
 API = (ROOT / "doc/api.md").read_text()
 #: fields whose value is promised, not just its kind
@@ -170,7 +170,7 @@ def test_every_status_of_an_error_is_explained():
         assert re.search(rf"^\|.*\b{status}\b", API, re.MULTILINE), status
 
 
-@pytest.mark.parametrize(("name", "generated"), [("states", diagram), ("settings", settings.table)])
+@pytest.mark.parametrize(("name", "generated"), [("states", diagram), ("settings", settingspage.page)])
 def test_what_is_generated_is_up_to_date(name: str, generated: Any):
     assert (ROOT / f"doc/{name}.md").read_text() == generated() + "\n"
 

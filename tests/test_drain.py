@@ -13,7 +13,8 @@ from test_service import in_world
 
 from task_runner.errors import StorageFull
 from task_runner.model.state import State
-from task_runner.service import store as store_module
+from task_runner.service import commits
+from task_runner.service.node import node_json
 
 UNTIL_GO = ["sh", "-c", "while [ ! -e go ]; do sleep 0.1; done"]
 
@@ -89,12 +90,12 @@ def test_a_drain_takes_no_fields(daemon: Daemon, path: str):
 
 @in_world(scan_seconds=0.02)
 async def test_a_drain_works_on_a_full_disk_and_is_remembered_when_there_is_room(made):
-    with mock.patch.object(store_module, "_commit", return_value=StorageFull("full")):
+    with mock.patch.object(commits, "_commit", return_value=StorageFull("full")):
         await made.service.drain.begin()
-        assert made.service.node()["draining"]
+        assert node_json(made.service)["draining"]
     await made.until(lambda: made.service.book.storage_error is None)
     await made.replace_daemon()
-    assert made.service.node()["draining"]
+    assert node_json(made.service)["draining"]
 
 
 @in_world()

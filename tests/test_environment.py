@@ -127,6 +127,31 @@ async def test_a_running_attempt_is_alive_and_has_a_pulse(environment, listener)
     assert sighting.heartbeat is not None and sighting.process_state is not None
 
 
+def test_a_runner_is_watched_for_whoever_looks_from_the_event_loop(opened):
+    def watched() -> int:
+        return sum("pidfd" in link for link in map(_link, os.listdir("/proc/self/fd")))
+
+    async def go() -> None:
+        async with opened() as (environment, _listener):
+            environment.launch(launch(ONE, "sleep", "600"))
+            await until(lambda: state_of(environment, ONE) is State.RUNNING)
+            environment.forget(ONE)
+            none = watched()
+            assert (await asyncio.to_thread(environment.look, ONE, 1)).process_state is not None
+            assert watched() == none
+            environment.look(ONE, 1)
+            assert watched() == none + isinstance(environment, MultiprocessEnvironment)
+
+    asyncio.run(go())
+
+
+def _link(number: str) -> str:
+    try:
+        return os.readlink(f"/proc/self/fd/{number}")
+    except FileNotFoundError:
+        return ""  # that of the listing itself
+
+
 @contract
 async def test_what_runs_is_measured_and_what_has_ended_is_left_out(environment, listener):
     environment.launch(launch(ONE, "sleep", "600"))

@@ -105,6 +105,8 @@ def test_the_place_in_the_line_of_an_entity_is_told():
     assert "2 tasks of entity 'gs-17' come before it: the next is " + "b" * 16 in told(found)
     assert found.waits_for is not None
     assert (found.waits_for.ahead_count, found.waits_for.entity) == (2, "gs-17")
+    given = facts(State.PENDING, spec=spec(entity="gs-17"), ahead=["b" * 16])
+    assert "1 task of entity 'gs-17' comes before it: the next is" in told(explain(given))
 
 
 def test_the_first_predecessor_that_is_not_over_is_named():
@@ -338,7 +340,7 @@ def _portrait(pid: int) -> Portrait | None:
 def test_a_pid_that_is_somebody_elses_by_now_has_no_portrait():
     known = process.look(os.getpid())
     assert known is not None
-    assert portrait.portray([replace(known, start_time=known.start_time - 1)]) == []
+    assert portrait.portray([known._replace(start_time=known.start_time - 1)]) == []
 
 
 # -- a daemon

@@ -12,7 +12,6 @@ import subprocess
 import tarfile
 import threading
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import quote
@@ -29,18 +28,6 @@ MAKE = """
 mkdir -p out/deep; printf 0123456789 > out/digits; printf x > out/deep/x; ln -s digits out/link; mkfifo out/fifo
 ln out/digits out/hard; chmod 750 out/digits; : > empty
 """
-
-
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
-    daemon = Daemon(tmp_path_factory.mktemp("files") / "state")
-    try:
-        daemon.start()
-        yield daemon
-        assert daemon.http.get("/ready").status_code == 200
-        assert b"Traceback" not in daemon.log.read_bytes()
-    finally:
-        daemon.close()
 
 
 @pytest.fixture(scope="module")

@@ -104,7 +104,8 @@ def test_ctrl_c_leaves_nothing_alive(foreground, tmp_path):
     runner.send_signal(signal.SIGINT)
     runner.communicate(timeout=PATIENCE)
     assert runner.returncode == 137
-    assert [each for each in family if process.look(each.pid) == each] == []
+    left = {each.pid: each.start_time for each in map(process.look, (each.pid for each in family)) if each and each.alive}
+    assert left.items().isdisjoint((each.pid, each.start_time) for each in family)
     assert status(tmp_path)["receipt"]["killedCount"] == 3
 
 

@@ -84,13 +84,40 @@ def test_a_file_that_is_none_of_ours_is_made_anew(tmp_path: Path, content: bytes
     assert times(reopened(tmp_path)) == [NOW]
 
 
-def test_a_damaged_record_is_left_out(tmp_path: Path):
-    made = ring(tmp_path, NOW - 20, NOW - 10)
-    made.close()
+RECORD = history._RECORD.size + history._CHECK.size
+
+
+@pytest.mark.parametrize("byte", [*range(12), RECORD // 2, *range(RECORD - 5, RECORD)])
+def test_a_damaged_record_is_left_out(tmp_path: Path, byte: int, caplog: pytest.LogCaptureFixture):
+    """Whichever byte of it is another: its time, a value, its checksum."""
+    ring(tmp_path, NOW - 20, NOW - 10).close()
     with open(tmp_path / "history", "r+b") as file:
-        file.seek(len(MAGIC) + (NOW - 20) // STEP % SLOTS * history._RECORD.size)
-        file.write(b"\x07" * 8)
-    assert times(reopened(tmp_path)) == [NOW - 10]
+        place = len(MAGIC) + (NOW - 20) // STEP % SLOTS * RECORD + byte
+        (old,) = os.pread(file.fileno(), 1, place)
+        os.pwrite(file.fileno(), bytes([old ^ 0x01]), place)
+    again = reopened(tmp_path)
+    assert times(again) == [NOW - 10]
+    assert "1 of its samples are damaged" in caplog.text
+    again.add(NOW - 20, {"load": 2.0})  # its slot is as good as any
+    again.close()
+    caplog.clear()
+    assert times(reopened(tmp_path)) == [NOW - 20, NOW - 10]
+    assert not caplog.text
+
+
+def test_a_file_without_checksums_is_taken_up_and_has_them_from_then_on(tmp_path: Path):
+    """Format 1, of earlier daemons."""
+    records = bytearray(SLOTS * history._RECORD.size)
+    for at in (NOW - 2 * DAY, NOW - 30, NOW - 20):
+        history._RECORD.pack_into(records, at // STEP % SLOTS * history._RECORD.size, at, *[5.0] * len(FIELDS))
+    (tmp_path / "history").write_bytes(f"task-runner history 1 {len(FIELDS)}\n".encode() + records)
+    made = reopened(tmp_path)
+    assert times(made) == [NOW - 30, NOW - 20]
+    made.close()
+    assert (tmp_path / "history").read_bytes().startswith(MAGIC)
+    again = reopened(tmp_path)
+    assert times(again) == [NOW - 30, NOW - 20]
+    assert again.since(NOW - 20, NOW)[0][1:] == (5.0,) * len(FIELDS)
 
 
 def test_a_directory_in_its_place_or_a_link_costs_the_file_and_not_the_samples(tmp_path: Path):

@@ -259,6 +259,15 @@ def test_an_open_executor_opens_nothing_else(tmp_path: Path):
             binds.check(["0.0.0.0:9", other], settings)
 
 
+def test_an_open_executor_on_loopback_opens_no_wider_address_of_its_port(tmp_path: Path):
+    settings = load(
+        state_dir=str(tmp_path), dialects=["executor"], dialect_binds={"executor": "127.0.0.1:9"}, executor_auth="none"
+    )
+    binds.check(["127.0.0.1:9"], settings)
+    with pytest.raises(UnsafeBind, match="other machines"):
+        binds.check(["0.0.0.0:9"], settings)
+
+
 def test_an_address_of_a_dialect_that_is_off_is_warned_of(tmp_path: Path):
     settings = load(state_dir=str(tmp_path), dialect_binds={"drove": "127.0.0.1:9"})
     assert list(binds.unheard(["127.0.0.1:8000"], settings)) == [

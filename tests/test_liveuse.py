@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 import os
 import subprocess
 import sys
@@ -30,7 +31,8 @@ from task_runner.environment.measuring import Meter, elsewhere_before
 from task_runner.kernel import cgroupmounts
 from task_runner.lib import process, proctable
 from task_runner.lib.outputfilter import NAME as FILTER
-from task_runner.lib.proctable import Row, Sums, Table, add_up
+from task_runner.lib.process import Process
+from task_runner.lib.proctable import Sums, Table, add_up
 from task_runner.lib.statedir import StateDirectory
 from task_runner.model.state import State
 from task_runner.model.status import Accounting, ActionStatus, ContainerNote, Heartbeat, Identity, Status
@@ -59,19 +61,19 @@ while not os.path.exists("go"):
 # -- processes to sums
 
 
-def row(pid: int, ppid: int, start: int = 0, *, ticks: int = 0, child: int = 0, pages: int = 1, **more: Any) -> Row:
-    return Row(pid, ppid, start or pid, ticks, child, pages, **{"alive": True, "name": b"x", **more})
+def row(pid: int, ppid: int, start: int = 0, *, ticks: int = 0, child: int = 0, pages: int = 1, **more: Any) -> Process:
+    return Process(pid, ppid=ppid, start_time=start or pid, ticks=ticks, child_ticks=child, pages=pages, **{"command": "x", "state": "S", **more})
 
 
-def below(table: Table, root: Row) -> list[int]:
+def below(table: Table, root: Process) -> list[int]:
     return sorted(each.pid for each in table.below(root))
 
 
 def test_a_line_of_proc_is_read_whatever_the_process_is_called():
     fields = "S 4 5 5 0 -1 4194560 10 20 0 0 7 8 30 40 20 0 1 0 999 1000000 321 18446744073709551615"
-    seen = proctable.parse(9, f"9 (a) S 1 (b)) {fields} 0 0\n".encode())
-    assert seen == Row(9, 4, 999, 15, 70, 321, True, b"a) S 1 (b)")
-    assert proctable.parse(9, b"") is None and proctable.parse(9, b"9 (a) S 1") is None
+    seen = process.parse(9, f"9 (a) S 1 (b)) {fields} 0 0\n".encode())
+    assert seen == Process(9, "a) S 1 (b)", "S", 4, 999, 15, 70, 321)
+    assert process.parse(9, b"") is None and process.parse(9, b"9 (a) S 1") is None
     me = proctable.read().rows[os.getpid()]
     looked = process.look(os.getpid())
     assert looked is not None and (me.ppid, me.start_time) == (looked.ppid, looked.start_time) and me.pages > 0
@@ -89,17 +91,17 @@ def test_a_pid_that_was_used_again_is_nobodys_runner_and_nobodys_parent():
     assert table.find(10, 499) is None and table.find(99, 1) is None
     runner = table.find(10, 500)
     assert runner is not None and below(table, runner) == [12]
-    assert Table([row(10, 1, 500, alive=False)]).find(10, 500) is None
+    assert Table([row(10, 1, 500, state="Z")]).find(10, 500) is None
 
 
 def test_the_filter_of_the_output_is_none_of_the_task_but_only_as_a_child_of_the_runner():
     runner = row(10, 1)
-    table = Table([runner, row(11, 10, name=FILTER), row(12, 10), row(13, 12, name=FILTER)])
+    table = Table([runner, row(11, 10, command=FILTER), row(12, 10), row(13, 12, command=FILTER)])
     assert below(table, runner) == [12, 13]
 
 
 def test_sums_count_who_was_waited_for_and_no_zombie_as_a_process():
-    rows = [row(1, 0, ticks=5, child=7, pages=3), row(2, 1, ticks=1, pages=0, alive=False)]
+    rows = [row(1, 0, ticks=5, child=7, pages=3), row(2, 1, ticks=1, pages=0, state="Z")]
     assert add_up(rows) == Sums(13, 3, 1)
 
 
@@ -220,6 +222,20 @@ async def test_the_comment_that_keeps_a_stream_alive_comes_though_use_is_told(ma
     assert parts[1].startswith(b"event: use\ndata: ") and parts[2:] == [b": alive\n\n"] * 2
 
 
+@in_world()
+async def test_every_look_is_told_once_with_its_time_also_where_nothing_has_changed(made):
+    task_id = await made.submit("sleep")
+    await made.until(lambda: made.state(task_id) is State.RUNNING)
+    use, told = UseEvents(made.service.use, 1, None), list[Any]()
+    for seconds in (0.0, 0.5, 1.0):  # the second is within what the first look is believed for
+        made.clock.boot += seconds
+        told.append(await use.next())
+    assert told[1] is None
+    first, third = (json.loads(each.split(b"data: ")[1]) for each in (told[0], told[2]))
+    assert first["tasks"] == {task_id: [0.0, 0, 1, None]} and third["tasks"] == {}
+    assert third["monotonicSeconds"] - first["monotonicSeconds"] == pytest.approx(1.5)
+
+
 # -- a daemon
 
 
@@ -315,7 +331,7 @@ def test_a_stream_that_asks_is_told_of_use_without_ids_and_only_what_has_changed
     still = shared.submit("sleep", "600")
     shared.wait_state(still, "running")
     with listening(shared, "/v1/events?use=1") as told:
-        first = next(told)
+        first = next(each for each in told if each["data"]["tasks"])
         assert first["event"] == "use" and "id" not in first and len(first["data"]["tasks"][still]) == 4
         busy = shared.submit("sh", "-c", "while [ ! -e go ]; do echo x; sleep 0.1; done")
         found = [first]
@@ -340,7 +356,7 @@ def test_the_stream_of_a_task_tells_of_its_own_use_alone(shared: Daemon):
     for each in (other, task_id):
         shared.wait_state(each, "running")
     with listening(shared, f"/v1/tasks/{task_id}/events?use=1") as told:
-        use = next(each for each in told if each["event"] == "use")
+        use = next(each for each in told if each["event"] == "use" and each["data"]["tasks"])
         assert set(use["data"]["tasks"]) == {task_id}
         (shared.work(task_id) / "go").touch()
         assert next(each["data"]["outcome"] for each in told if each["event"] == "state" and each["data"]["outcome"])

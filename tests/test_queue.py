@@ -211,8 +211,7 @@ class World:
         self.queue.fill()
 
     def hold(self, batch: str, held: bool) -> None:
-        (self.queue.held.add if held else self.queue.held.discard)(batch)
-        self.queue.unheld(batch)
+        self.queue.hold(batch, held)
         self.queue.fill()
 
     def drain(self, draining: bool) -> None:
@@ -565,14 +564,14 @@ def test_the_time_of_a_task_can_be_changed():
     made.add("running")
     task = made.add("a", at=made.clock.now + 10, entity="e")
     task.record = replace(task.record, execute_at=stamp(made.clock.now + 20))
-    made.queue.reschedule(task)
+    made.queue.add(task)
     made.end("running")
     made.advance(11)
     assert made.running == []
     made.drain(True)
     made.advance(10)
     task.record = replace(task.record, state=State.SCHEDULED, execute_at=stamp(made.clock.now + 5))
-    made.queue.reschedule(task)
+    made.queue.add(task)
     made.drain(False)
     assert made.running == []
     made.add("b", entity="e")

@@ -25,6 +25,7 @@ from task_runner.lib.clock import stamp
 from task_runner.model.state import Outcome, State
 from task_runner.service import kept, retention
 from task_runner.service import settings as settings_module
+from task_runner.service.node import node_json
 from task_runner.service.store import Query, Store
 
 DAY = 86_400.0
@@ -252,7 +253,7 @@ async def test_over_the_quota_the_oldest_output_is_freed_and_the_tasks_stay(made
     await made.service.disk.check_quota(1000)
     assert made.environment.output_bytes == {(second, 1): 600}
     assert [task.id for task in await made.service.page(Query())] == [first, second]
-    assert made.service.node()["outputQuota"] == {"bytes": 1000, "used": 600}
+    assert node_json(made.service)["outputQuota"] == {"bytes": 1000, "used": 600}
     await made.service.disk.check_quota(1000)
     assert made.environment.output_bytes == {(second, 1): 600}
 

@@ -236,6 +236,7 @@ def test_names_are_listed_and_values_are_not(keeper: Daemon, directory: Path):
     assert keeper.http.get("/v1/secrets", headers={"Authorization": "Bearer no"}).status_code == 401
 
 
+@pytest.mark.usefixtures("executed_launchers")
 def test_a_task_finds_none_of_the_daemons_secrets_in_its_surroundings(keeper: Daemon):
     # the command's own environment, its parents' down to the launcher, and theirs
     command = 'tr "\\0" "\\n" < /proc/self/environ; tr "\\0" "\\n" < /proc/$PPID/environ; env'

@@ -16,8 +16,9 @@ from task_runner.errors import Conflict, NotFound, StorageFull
 from task_runner.lib.clock import stamp
 from task_runner.model.spec import Spec
 from task_runner.model.state import Outcome, State
+from task_runner.service import commits
 from task_runner.service import settings as settings_module
-from task_runner.service import store as store_module
+from task_runner.service.node import node_json
 from task_runner.service.store import Query, Store
 from task_runner.service.tasks import TaskService
 from task_runner.service.validate import parse_spec
@@ -305,8 +306,8 @@ async def test_pages_are_complete_whatever_is_active_and_whatever_is_finished(ma
 async def test_a_full_disk_refuses_requests_and_keeps_endings(made):
     running = await made.submit("sleep")
     await made.until(lambda: made.state(running) is State.RUNNING)
-    real = store_module._commit
-    store_module._commit = lambda db, jobs: StorageFull("tasks.db: database or disk is full")
+    real = commits._commit
+    commits._commit = lambda db, jobs: StorageFull("tasks.db: database or disk is full")
     try:
         with pytest.raises(StorageFull):
             await made.submit("true")
@@ -314,10 +315,10 @@ async def test_a_full_disk_refuses_requests_and_keeps_endings(made):
         task = await made.over(running)
         assert task.record.outcome is Outcome.FAILED
         assert made.environment.made_durable == [running]
-        assert "disk is full" in made.service.node()["storage"]["error"]
+        assert "disk is full" in node_json(made.service)["storage"]["error"]
     finally:
-        store_module._commit = real
-    await made.until(lambda: made.service.node()["storage"]["ok"])
+        commits._commit = real
+    await made.until(lambda: node_json(made.service)["storage"]["ok"])
     await made.replace_daemon()
     assert made.service.get(running).record.status.exit_code == 4
 
@@ -325,18 +326,18 @@ async def test_a_full_disk_refuses_requests_and_keeps_endings(made):
 @contextlib.contextmanager
 def full_disk(after: int = 0):
     """The store takes nothing more of tasks after so many transactions with any of them; others come by themselves."""
-    real, room = store_module._commit, iter(range(after))
+    real, room = commits._commit, iter(range(after))
     full = StorageFull("tasks.db: database or disk is full")
 
     def commit(db, jobs):
         of_tasks = any("tasks" in sql for job in jobs for sql, _values in job.ops)
         return full if of_tasks and next(room, None) is None else real(db, jobs)
 
-    store_module._commit = commit
+    commits._commit = commit
     try:
         yield
     finally:
-        store_module._commit = real
+        commits._commit = real
 
 
 @in_world()

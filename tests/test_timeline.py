@@ -16,7 +16,7 @@ from task_runner.client import Client
 from task_runner.service import timeline
 from task_runner.service.statements import BEGAN
 from task_runner.service.store import Store
-from task_runner.service.timeline import COLUMNS, Run, Span, runs
+from task_runner.service.timeline import COLUMNS, Run, Span, earlier, runs
 
 INDEXES = ("tasks_began", "tasks_finished")
 HOUR = "2030-01-01T{:02}:00:00.000000Z"
@@ -134,12 +134,13 @@ def test_the_client_has_both(shared: Daemon):
 
 
 def test_an_attempt_is_told_once():
-    past = {"attempt": 1, "outcome": "lost", "startedAt": HOUR.format(1), "finishedAt": HOUR.format(2)}
+    past = earlier(1, HOUR.format(1), HOUR.format(2), "lost")
     last = Run(attempt=2, started=HOUR.format(3), finished=None, outcome=None, state="running")
-    assert [(run.attempt, run.state) for run in runs(last=last, previous=[past])] == [(1, "lost"), (2, "running")]
+    assert [(run.attempt, run.state) for run in runs([past], last)] == [(1, "lost"), (2, "running")]
     # one that waits for its second attempt still has the status of its first
     first = Run(attempt=1, started=HOUR.format(1), finished=None, outcome=None, state="pending")
-    assert [run.attempt for run in runs(last=first, previous=[{**past, "outcome": "failed"}])] == [1]
+    assert runs([earlier(1, HOUR.format(1), HOUR.format(2), "failed")], first)[0].state == "exited"
+    assert len(runs([past], first)) == 1
 
 
 # -- the store
@@ -187,11 +188,53 @@ def test_what_began_before_the_interval_and_lasted_into_it_is_found(
         store.close()
 
 
+def again(store: Store, task_id: str, *attempts: tuple[str, str]) -> None:
+    """A task whose attempts were at these times: days and times of one month."""
+    times = [[f"2030-01-{each}.000000Z" for each in attempt] for attempt in attempts]
+    previous = [
+        {"attempt": number, "outcome": "failed", "startedAt": begin, "finishedAt": end}
+        for number, (begin, end) in enumerate(times[:-1], 1)
+    ]
+    begin, end = times[-1]
+    status = {"attempt": len(times), "startedAt": begin, "finishedAt": end}
+    record = {"state": "exited", "outcome": "failed", "status": status, "previous": previous}
+    with sqlite3.connect(store.path) as db:
+        db.execute(
+            "INSERT INTO tasks (id, state, outcome, tags, created_at, finished_at, spec, record) VALUES (?, 'exited', 'failed', '', ?, ?, '{}', ?)",
+            (task_id, begin, end, json.dumps(record)),
+        )
+
+
+@pytest.mark.parametrize("few", [0, 1_000_000])
+def test_a_limit_leaves_the_attempts_that_started_last_whenever_their_task_first_began(
+    tmp_path: Path, few: int, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(timeline, "_FEW", few)
+    store = filled(tmp_path, 3 * 1440)
+    try:
+        with sqlite3.connect(store.path) as db:
+            db.execute("UPDATE tasks SET record = '{' WHERE id = 't5'")  # a damaged one costs no other
+        again(store, "early", ("01T01:00:00", "01T02:00:00"), ("02T12:03:10", "02T12:05:00"))
+        again(store, "within", ("02T12:00:10", "02T12:01:00"), ("02T12:02:10", "02T12:04:00"))
+        again(store, "waited", ("01T01:00:00", "01T02:00:00"), ("03T12:00:00", "03T12:05:00"))
+        span = Span(begin="2030-01-02T12:00:00.000000Z", end="2030-01-02T12:04:30.000000Z")
+        t0, t1, t2, t3, t4 = ((f"t{1440 + 720 + minute}", 1) for minute in range(5))
+        right = [t4, ("early", 2), t3, ("within", 2), t2, t1, ("within", 1), t0, ("t0", 1)]
+        for limit in range(1, len(right) + 2):
+            found = asyncio.run(timeline.timeline(_Book(store), span, limit))  # type: ignore[arg-type]
+            told = [*zip(found["taskId"], found["attempt"], strict=True)]
+            assert (told, found["more"]) == (right[:limit], limit < len(right))
+    finally:
+        store.close()
+
+
 def test_the_store_looks_into_an_index_and_not_at_every_task(tmp_path: Path):
     store = filled(tmp_path, 1)
     span = Span(begin=HOUR.format(1), end=HOUR.format(2))
     try:
-        looks = [timeline.begun_within(span, 10), *(timeline.begun_before(span, 10, index) for index in INDEXES)]
+        looks = [timeline.begun_within(span, 10)]
+        for index in INDEXES:
+            looks += [timeline.lasted_until(span.begin, 10, index), timeline.retried_until(span.begin, index)]
         for sql, values in looks:
             plan = " ".join(row[3] for row in store.read((f"EXPLAIN QUERY PLAN {sql}", values)))
             assert "USING INDEX tasks_" in plan, plan

@@ -223,6 +223,11 @@ def test_every_fault_is_told_at_once():
         ({**LONG, "secrets": [{"name": "s", "file-env": "A"}]}, "secrets.0.file-env", "fileEnv"),
         ({"machine": "download", "parameters": {"url": "http://h/f", "sha-256": "0"}}, "parameters.sha-256", "sha256"),
         ({"machine": "extract", "parameters": {"path": "a", "strip": 1}}, "parameters.strip", "stripComponents"),
+        ({**LONG, "notifications": []}, "notifications", "notify"),  # not "actions", in which are more of its letters
+        ({"command": ["a"], "environment": {}}, "environment", "env"),
+        ({**LONG, "retries": 3}, "retries", "retry"),
+        ({**LONG, "stop": "SIGINT"}, "stop", "stopSignal"),
+        ({**LONG, "limts": {}}, "limts", "limits"),
     ],
 )
 def test_an_unknown_field_brings_the_nearest_known_one(body: Any, field: str, near: str):
@@ -238,6 +243,8 @@ def test_an_unknown_field_brings_the_nearest_known_one(body: Any, field: str, ne
         {"actions": [{"machine": "echo", "parameters": "", "hostpaths": 1}]},
         {**LONG, "files": [{"path": "a", "text": "", "timeoutSeconds": 1}]},
         {"machine": "download", "parameters": {"url": "http://h/f", "workingDirectory": 1}},
+        {"machine": "container", "parameters": {"image": "a", "imagePullPolicy": "Always"}},
+        {**LONG, "runAs": "nobody"},
     ],
 )
 def test_no_field_is_suggested_that_does_not_belong_there(body: Any):
@@ -656,16 +663,32 @@ def test_json_with_a_fault(body: Any, data: st.DataObject):
 @pytest.mark.parametrize("text", ["", "-1", "+1", "1.0", "1e3", " 1", "²", "٣", "0x1", "1" * 30, "nan", "1_0", "\0"])
 def test_a_whole_number_is_digits(text: str):
     with pytest.raises(InvalidRequest) as caught:
-        params.integer({"offset": text}, "offset", 0)
+        params.Integer(name="offset", meaning="").read({"offset": text})
     assert caught.value.fields[0].field == "offset"
 
 
 def test_bounds_of_a_whole_number():
-    assert params.integer({}, "limit", 7) == 7
-    assert params.integer({"limit": "5"}, "limit", 7, low=5, high=5) == 5
+    limit = params.Integer(name="limit", meaning="", default=7, low=5, high=5)
+    assert limit.number({}) == 7
+    assert limit.number({"limit": "5"}) == 5
     for text in ("4", "6"):
         with pytest.raises(InvalidRequest, match="from 5 to 5"):
-            params.integer({"limit": text}, "limit", 7, low=5, high=5)
+            limit.number({"limit": text})
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("0", 0.0), ("1e9", 1e9), ("1970-01-01T00:00:10Z", 10.0), ("1970-01-01T01:00:00+01:00", 0.0), (None, None)],
+)
+def test_a_moment_is_seconds_or_a_stamp(text: str | None, seconds: float | None):
+    assert params.Moment(name="to", meaning="").read({} if text is None else {"to": text}) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "-1", "nan", "inf", "x", "2030-01-31", "2030-01-31T03:00:00", "1e400"])
+def test_what_is_no_moment_is_refused_by_name(text: str):
+    with pytest.raises(InvalidRequest) as caught:
+        params.Moment(name="to", meaning="").read({"to": text})
+    assert caught.value.fields[0].field == "to"
 
 
 WAIT = params.Seconds(name="wait", meaning="", default=0.5, high=300)

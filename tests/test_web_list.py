@@ -3,12 +3,13 @@
 # ruff: noqa: F811  fixtures are imported where they are used
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 
 import pytest
 from conftest import Daemon, wait_for
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 from webpage import NO_CONTACT, PHONE, REFUSED, Browse, Watch, browse, chromium, eventually, page, watch  # noqa: F401
 
 pytestmark = pytest.mark.needs("chromium")
@@ -227,3 +228,21 @@ def test_a_burst_of_strange_tasks_waits_while_somebody_reads(page: Page, shared:
     page.get_by_role("button", name="Show").click()
     eventually(page, "document.querySelectorAll('table.tasks tbody tr').length === 31")
     assert rows(page)[-1] == task
+
+
+def test_a_sign_out_that_could_not_be_stored_says_so(page: Page, watch: Watch, shared: Daemon) -> None:
+    watch.expected += [REFUSED, NO_CONTACT]  # its streams are cut off
+
+    def full(route: Route) -> None:
+        route.fetch()  # the session has ended all the same
+        body = json.dumps({"status": 507, "detail": "signed out, but that could not be stored"})
+        route.fulfill(status=507, content_type="application/problem+json", body=body)
+
+    page.goto("/ui/")
+    page.route("**/ui/logout", full)
+    page.get_by_role("button", name="Sign out").click()
+    expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
+    expect(page.get_by_role("alert")).to_contain_text("could not be stored")
+    page.get_by_label("Token").fill(shared.token)
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_role("button", name="Sign out")).to_be_visible()

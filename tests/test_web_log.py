@@ -269,6 +269,39 @@ def test_colours_are_shown_and_rows_carry_them_on(shared: Daemon, page: Page) ->
     expect(rows.nth(2)).to_have_text("↺2 100%")
 
 
+def test_colours_are_known_that_were_switched_on_a_little_above_the_window(shared: Daemon, page: Page) -> None:
+    """Red and bold from the first line on, blue from the middle on."""
+    middle = r"seq -f 'line %.0f' 1 20000; printf '\033[34m'; seq -f 'line %.0f' 20001 40000"
+    task_id = written(shared, shell=rf"printf '\033[1m\033[31mfirst\n'; {middle}")
+    inks = "[...new Set([...document.querySelectorAll('.log .line > *')].map((each) => each.className))]"
+    for query, text, ink in (
+        ("?at=150006", "line 14646", "bold ink-red"),
+        ("?at=197500", "line 18963", ""),  # too far below where it was switched on
+        ("?at=300012", "line 28282", "ink-blue"),
+        ("", "line 40000", "ink-blue"),
+    ):
+        show(page, task_id, query)
+        expect(page.locator(".log .line", has_text=re.compile(f"^{text}$"))).to_be_in_viewport()
+        assert page.evaluate(inks) == ([ink] if ink else []), query
+    page.keyboard.press("g")
+    eventually(page, f"{TOP} === 'first'")
+    assert page.evaluate(inks) == ["bold ink-red"]
+
+
+def test_what_a_window_gains_or_loses_keeps_its_colours(shared: Daemon, page: Page) -> None:
+    task_id = written(shared, shell=r"printf '\033[32m'; seq -f 'line %.0f' 1 9000; printf '\033[0m'; seq 1 9000")
+    show(page, task_id, "?at=80000")
+    uncoloured = "[...document.querySelectorAll('.log .line')].filter((row) => !row.querySelector('.ink-green') && row.textContent[0] === 'l').length"
+    last = "document.querySelector('.log').lastElementChild.dataset.at"
+    for edge in ("0", "log.scrollHeight", "0", "0", "0"):
+        before = page.evaluate(last) + page.evaluate("document.querySelector('.log').firstElementChild.dataset.at")
+        page.evaluate(f"(log) => {{ log.scrollTop = {edge} }}", page.locator(".log").element_handle())
+        wait_for(
+            lambda before=before: page.evaluate(last) + page.evaluate("document.querySelector('.log').firstElementChild.dataset.at") != before
+        )
+        assert page.evaluate(uncoloured) == 0
+
+
 def test_a_hostile_log_is_text(shared: Daemon, page: Page) -> None:
     hostile = (
         r"<script>document.title='run'</script><img src=x onerror=document.title='run'>\n"
@@ -297,6 +330,19 @@ def test_a_gap_is_marked_with_its_bytes(shared: Daemon, page: Page, watch: Watch
     expect(marker).to_be_in_viewport()
     search(page, "the end")
     expect(page.locator(".log .line.found")).to_have_text("the end")
+
+
+def test_the_numbers_before_lines_are_said_to_be_bytes(shared: Daemon, page: Page) -> None:
+    show(page, written(shared, "printf", "Größe\n2\n3\n"))
+    said = page.get_by_text("the byte of the log at which it begins")
+    expect(said).to_have_count(0)
+    page.get_by_role("button", name="Offsets").click()
+    expect(said).to_be_visible()
+    number = "(row) => getComputedStyle(row, '::before').content"
+    expect(page.locator(".log .line")).to_have_count(3)
+    assert [row.evaluate(number) for row in page.locator(".log .line").all()] == ['"0"', '"8"', '"10"']
+    page.get_by_role("button", name="Offsets").click()
+    expect(said).to_have_count(0)
 
 
 def test_streams_that_are_kept_apart_can_be_chosen(shared: Daemon, page: Page) -> None:

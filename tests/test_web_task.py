@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
@@ -132,6 +133,56 @@ def test_the_page_is_live(shared: Daemon, page: Page) -> None:  # noqa: F811
     shared.wait(behind)
 
 
+def test_a_rate_is_what_lies_between_two_looks_of_the_daemon(page: Page) -> None:  # noqa: F811
+    """And unknown where there are none; 0 only where the daemon looked and found no change."""
+    page.goto("/ui/")
+    found = page.evaluate(
+        """async () => {
+          const { Uses } = await import("/ui/static/core/use.js");
+          let now = 0;
+          const uses = new Uses(() => now);
+          const rates = [];
+          const hear = (kind, data) => {
+            uses.hear(kind, data);
+            rates.push(["busy", "idle", "hidden"].map((id) => uses.of(id)?.cpus));
+          };
+          const look = (at, tasks) => hear("use", { monotonicSeconds: at, tasks });
+          look(100, { busy: [10, 1, 1, 1], idle: [5, 1, 1, 1], hidden: [null, null, null, null] });
+          look(102, { busy: [13, 1, 1, 1] });
+          look(104, {});
+          look(106, { busy: [14, 1, 1, 1], idle: [5, 2, 1, 1] });
+          now = 5; rates.push([uses.of("idle").cpus]);
+          now = 7; rates.push([uses.of("idle").cpus, uses.of("idle").rssBytes]);
+          look(108, { busy: [2, 1, 1, 1] }); // another attempt
+          hear("state", { taskId: "idle", state: "pending" });
+          hear("gone", { tasks: ["hidden"] });
+          look(110, { idle: [1, 1, 1, 1] });
+          hear("stream", {});
+          look(300, { busy: [50, 1, 1, 1] });
+          return JSON.stringify(rates);
+        }"""
+    )
+    nothing = [None, None, None]
+    assert json.loads(found) == [
+        nothing, [1.5, 0, None], [0, 0, None], [0.5, 0, None], [0], [None, 2],
+        [None, 0, None], [None, None, None], [None, None, None], [0, None, None], nothing, nothing,
+    ]  # fmt: skip
+
+
+def test_long_words_do_not_stick_out(shared: Daemon, browse: Browse) -> None:  # noqa: F811
+    tags = {"key" + "y" * 50: "v" * 100, "branch": "feature/" + "q" * 60}
+    task_id = shared.submit("echo", "x" * 300, name="n" * 200, entity="e" * 120, tags=tags)
+    shared.wait(task_id)
+    page = browse(shared, None, viewport={"width": 390, "height": 800})  # noqa: F811
+    for address in (f"/ui/tasks/{task_id}", "/ui/?entity=" + "e" * 120):
+        page.goto(address)
+        tag = page.locator(".tag", has_text="branch=")
+        expect(tag).to_be_visible()
+        box = tag.bounding_box()
+        assert box is not None and box["x"] + box["width"] <= 390
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
 def test_what_a_task_waits_for_is_said_and_it_can_be_cancelled(shared: Daemon, page: Page) -> None:  # noqa: F811
     holder = shared.submit("sleep", "1000", entity="gs-busy")
     task_id = shared.submit("true", entity="gs-busy")
@@ -150,6 +201,7 @@ def test_a_stalled_task_says_so_and_why(shared: Daemon, page: Page) -> None:  # 
     show(page, task_id)
     expect(page.locator(".heading .badge.stalled")).to_be_visible()
     expect(page.locator(".note.warning")).to_contain_text("Stalled since")
+    fact(page, "Processor now", "0.00 of a CPU")
     shared.post(f"/v1/tasks/{task_id}/stop", {"signal": "SIGKILL"})
 
 

@@ -245,14 +245,14 @@ def test_two_fingers_zoom(browse: Browse, shared: Daemon, ran: dict[str, dict[st
     assert page.evaluate("visualViewport.scale") == 1
 
 
-def test_it_says_when_there_are_more(picture: Picture) -> None:
+def test_it_says_when_there_are_more(picture: Picture, ran: dict[str, dict[str, Any]]) -> None:
     picture.page.route(
         "**/v1/timeline?*", lambda asked: asked.continue_(url=asked.request.url.replace("limit=5000", "limit=2"))
     )
     picture.page.reload()
-    expect(picture.page.locator(".note.warning")).to_contain_text(
-        "that started last in this interval are shown: zoom in"
-    )
+    note = picture.page.locator(".note.warning")
+    expect(note).to_contain_text(re.compile(r"started before \d\d:\d\d:\d\d is left out"))
+    assert note.locator("time").get_attribute("datetime") == ran["one"]["startedAt"]
     expect(picture.page.locator(".span")).to_contain_text("2 attempts")
 
 

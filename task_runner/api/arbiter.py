@@ -12,6 +12,7 @@ import signal
 import sys
 
 from task_runner.errors import Refused
+from task_runner.kernel.cgroupfiles import read
 
 _PR_SET_PDEATHSIG = 1
 
@@ -31,13 +32,5 @@ def die_with_arbiter() -> None:
 
 def _is_arbiter(pid: int) -> bool:
     """Whether this process is what forked us, or calls itself gunicorn (which setproctitle lets it)."""
-    parent = _command_line(pid)
-    return parent == _command_line(os.getpid()) or b"gunicorn" in parent
-
-
-def _command_line(pid: int) -> bytes:
-    try:
-        with open(f"/proc/{pid}/cmdline", "rb") as file:
-            return file.read()
-    except OSError:
-        return b""
+    parent = read(f"/proc/{pid}/cmdline")
+    return parent == read(f"/proc/{os.getpid()}/cmdline") or "gunicorn" in parent

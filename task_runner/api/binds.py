@@ -71,11 +71,7 @@ def check_apart(addresses: list[str], settings: Settings) -> None:
     """Raises Refused where a dialect's own address is one of those that `--bind` gives to /v1."""
     for name, listener in own(settings).items():
         for address in addresses:
-            try:
-                meets = listener.meets(Listener.parse(address))
-            except ValueError:
-                continue  # a free port, a descriptor: no dialect has that
-            if meets:
+            if (there := _listener(address)) is not None and listener.meets(there):
                 raise Refused(
                     f"settings: dialect_binds.{name}: {listener} is also the address of /v1 (--bind {address}); give "
                     "one of them another port, or leave the setting out: then both are served there"
@@ -84,7 +80,7 @@ def check_apart(addresses: list[str], settings: Settings) -> None:
 
 def unheard(addresses: list[str], settings: Settings) -> Iterator[str]:
     """What is wrong where a dialect's own address is of no use, in words."""
-    there = [Listener.parse(address) for address in addresses if _is_whole(address)]
+    there = [each for address in addresses if (each := _listener(address)) is not None]
     for name, listener in own(settings).items():
         if not any(listener.meets(each) for each in there):
             yield (
@@ -96,17 +92,17 @@ def unheard(addresses: list[str], settings: Settings) -> Iterator[str]:
             yield f"dialect_binds.{name}: {address} is not listened on, for dialects does not have {name}"
 
 
-def _is_whole(address: str) -> bool:
+def _listener(address: str) -> Listener | None:
+    """None: a free port, a descriptor; no dialect has that."""
     try:
-        Listener.parse(address)
+        return Listener.parse(address)
     except ValueError:
-        return False
-    return True
+        return None
 
 
 def _whose(address: str, listeners: Mapping[str, Listener]) -> str | None:
     """The dialect that everything which comes in there is for."""
-    server = server_of(address)
+    server = _server(address)
     return next((name for name, listener in listeners.items() if listener.hears(server)), None)
 
 
@@ -115,8 +111,8 @@ def lets_anybody_in(dialect: str, settings: Settings) -> bool:
     return dialect == "executor" and settings.executor_auth == "none"
 
 
-def server_of(address: str) -> tuple[str, int | None]:
-    """As an ASGI scope has it."""
+def _server(address: str) -> tuple[str, int | None]:
+    """As an ASGI scope has it; also of an address that cannot be a dialect's, as that of a socket may be."""
     if address.startswith("unix:"):
         return address.removeprefix("unix:"), None
     host, _, port = address.rpartition(":")

@@ -56,19 +56,24 @@ class UseEvents:
         self._seconds = seconds
         self._task_id = task_id
         self._told: dict[str, Figures] = {}
+        self._looked: float | None = None
         #: when the next is to be sent, on the loop's clock
         self.due = asyncio.get_running_loop().time()
 
     async def next(self) -> bytes | None:
-        """The event that is due: the tasks of which something has changed; None where there are none."""
+        """The event that is due: the tasks of which something has changed, also where there are none, which is what
+        tells an idle task from one of which nothing is known. None where the last look has been told."""
         self.due = asyncio.get_running_loop().time() + self._seconds
         look = await self._use.look()
+        if look.monotonic == self._looked:
+            return None
+        self._looked = look.monotonic
         live = [each for each in look.tasks if self._task_id in (None, each) and self._use.is_live(each)]
         return await asyncio.to_thread(self._news, look, live)
 
-    def _news(self, look: Look, live: Collection[str]) -> bytes | None:
+    def _news(self, look: Look, live: Collection[str]) -> bytes:
         now = {each: look.tasks[each] for each in live}
         changed = {each: figures for each, figures in now.items() if self._told.get(each) != figures}
         self._told = now
         # without an id: a client that comes back is not to go on behind this one
-        return Streams.event("use", None, {"at": look.at, "tasks": changed}) if changed else None
+        return Streams.event("use", None, {"at": look.at, "monotonicSeconds": look.monotonic, "tasks": changed})

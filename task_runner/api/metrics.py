@@ -22,6 +22,7 @@ from task_runner.api.streams import Streams
 from task_runner.model.state import Outcome
 from task_runner.model.status import Output, Status
 from task_runner.service.book import Change
+from task_runner.service.node import node_json
 from task_runner.service.task import Record, Task
 from task_runner.service.tasks import TaskService
 from task_runner.service.waiting import Place, due_at, seconds_of
@@ -91,7 +92,7 @@ class Metrics(Collector):
     # -- what is so
 
     def collect(self) -> Iterator[Metric]:
-        service, node = self._service, self._service.node()
+        service, node = self._service, node_json(self._service)
         yield family(m.UP, 1)
         build = family(m.BUILD)
         build.add_metric([__version__, platform.python_version()], 1)

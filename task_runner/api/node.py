@@ -16,13 +16,15 @@ from task_runner.api.contract.tasks import NOTHING
 from task_runner.api.liveuse import get_tasks_use
 from task_runner.api.output import json_response
 from task_runner.model.scopes import Scope
+from task_runner.service.node import node_json, walls_json
 from task_runner.service.settings import Settings
 from task_runner.service.tasks import TaskService
 
 
 async def _shown(service: TaskService) -> Response:
-    walls = await asyncio.to_thread(service.walls)
-    return json_response({"version": __version__, **service.node(), **walls, "dialects": _dialects(service.settings)})
+    walls = await asyncio.to_thread(walls_json, service)
+    numbers = node_json(service)
+    return json_response({"version": __version__, **numbers, **walls, "dialects": _dialects(service.settings)})
 
 
 def _dialects(settings: Settings) -> list[dict[str, str | None]]:

@@ -10,7 +10,7 @@ import base64
 import os
 import re
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic_core import to_json
@@ -19,7 +19,6 @@ from starlette.responses import Response, StreamingResponse
 
 from task_runner.api.contract import output as contract
 from task_runner.api.follow import Follower, Piece, Source, first_kept, tail_offset
-from task_runner.api.params import integer
 from task_runner.api.problem import problem
 from task_runner.api.streams import Streams
 from task_runner.errors import InvalidRequest, NotFound, TaskRunnerError
@@ -89,7 +88,7 @@ async def _wanted(request: Request, task: Task) -> _Wanted:
 def source_of(service: TaskService, task: Task, query: Mapping[str, str]) -> Source:
     """The stream that is asked for. Raises InvalidRequest."""
     latest = task.record.attempt
-    attempt = integer(query, "attempt", latest, low=1, high=latest)
+    attempt = replace(contract.ATTEMPT, default=latest, high=latest).number(query)
     apart = task.spec.output_mode is OutputMode.SEPARATE
     there_are = ("stdout", "stderr") if apart else ("output",)
     stream = query.get("stream", there_are[0])

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from task_runner.errors import InvalidRequest
+from task_runner.service import when
 
 #: as far as any number goes that is not bounded otherwise
 _HIGHEST = 2**62
@@ -58,9 +59,13 @@ class Integer(Parameter):
 
     def read(self, values: Mapping[str, str]) -> int | None:
         """The number; the default where none is given."""
-        if self.name not in values:
+        text = values.get(self.name)
+        if text is None:
             return self.default
-        return integer(values, self.name, 0, low=self.low, high=self.high)
+        if not (text.isascii() and text.isdigit() and len(text) < 20 and self.low <= int(text) <= self.high):
+            bounds = f"from {self.low} to {self.high}" if self.high < _HIGHEST else f"of at least {self.low}"
+            raise InvalidRequest.at(self.name, f"expected a whole number {bounds}, found {text[:40]!r}")
+        return int(text)
 
     def number(self, values: Mapping[str, str]) -> int:
         """The same, of one that has a default or must be there."""
@@ -93,6 +98,22 @@ class Seconds(Parameter):
 
     def schema(self) -> dict[str, Any]:
         return {"type": "number", "minimum": 0, "maximum": self.high, "default": self.default}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Moment(Parameter):
+    """A point in time: seconds since 1970, or ISO 8601 with a zone."""
+
+    def read(self, values: Mapping[str, str]) -> float | None:
+        """Seconds since 1970; None where none is given."""
+        text = values.get(self.name)
+        if text is None:
+            return None
+        try:
+            value: float | str = float(text)
+        except ValueError:
+            value = text
+        return when.read(value, self.name) or 0.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -150,17 +171,6 @@ def known_only(given: Iterable[str], parameters: Collection[Parameter]) -> None:
     for name in given:
         if name not in names:
             raise InvalidRequest.at(name[:100], f"no such parameter; there are: {', '.join(names)}")
-
-
-def integer(values: Mapping[str, str], name: str, default: int, *, low: int = 0, high: int = _HIGHEST) -> int:
-    """A whole number within bounds. Raises InvalidRequest."""
-    text = values.get(name)
-    if text is None:
-        return default
-    if not (text.isascii() and text.isdigit() and len(text) < 20 and low <= int(text) <= high):
-        bounds = f"from {low} to {high}" if high < _HIGHEST else f"of at least {low}"
-        raise InvalidRequest.at(name, f"expected a whole number {bounds}, found {text[:40]!r}")
-    return int(text)
 
 
 def _one_of(text: str | None, name: str, allowed: Collection[str]) -> str | None:

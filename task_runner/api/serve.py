@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import NoReturn
 
-from task_runner.api import binds, executormode
+from task_runner.api import binds, executormode, tls
 from task_runner.api.listener import Listener
 from task_runner.errors import Refused
 from task_runner.lib.statedir import StateDirectory
@@ -47,6 +47,7 @@ def main(
         os.environ.update(mode.environment)
         state_dir, notices = mode.state_dir, mode.notices
     settings = settings_module.load(state_dir=state_dir, auth=auth)
+    tls.check(settings)
     state = StateDirectory(settings.state_dir)
     mine = bind or [_socket(state) if as_executor else DEFAULT_BIND]
     addresses = [*mine, *(str(listener) for listener in binds.own(settings).values())]
@@ -63,8 +64,6 @@ def main(
     command += ["--no-control-socket"] if _has_control_socket() else []
     if settings.tls_certificate and settings.tls_key:
         command += ["--certfile", settings.tls_certificate, "--keyfile", settings.tls_key]
-    elif settings.tls_certificate or settings.tls_key:
-        raise Refused("settings: tls_certificate and tls_key belong together")
     for notice in [*notices, *strangers(), *_closed(settings)]:
         print(f"task-runner: {notice}", file=sys.stderr, flush=True)
     logging.shutdown()

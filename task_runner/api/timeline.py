@@ -15,7 +15,6 @@ from task_runner.api.params import known_only
 from task_runner.errors import InvalidRequest
 from task_runner.lib.clock import stamp
 from task_runner.model.scopes import Scope
-from task_runner.service import when
 from task_runner.service.timeline import Span, timeline
 
 
@@ -31,28 +30,14 @@ async def get_timeline(request: Request) -> Response:
     """GET /v1/timeline: the attempts that ran between ?from= and ?to=, by column, those that started last first."""
     service, query = service_of(request), request.query_params
     known_only(query, contract.GET_TIMELINE.parameters)
-    end = _moment(query.get("to"), "to")
+    end = contract.TO.read(query)
     end = service.clock.time() if end is None else end
-    begin = _moment(query.get("from"), "from")
+    begin = contract.FROM.read(query)
     begin = max(0.0, end - contract.USUAL_SECONDS) if begin is None else begin
     if begin > end:
         raise InvalidRequest.at("from", "the interval must not begin after its end (to)")
     span = Span(begin=stamp(begin), end=stamp(end))
     return json_response(await timeline(service.book, span, contract.LIMIT.number(query)))
-
-
-def _moment(text: str | None, name: str) -> float | None:
-    """Seconds since 1970 of a number or of ISO 8601. Raises InvalidRequest."""
-    if text is None:
-        return None
-    try:
-        try:
-            number = float(text)
-        except ValueError:
-            return when.parse(text) or 0.0
-        return when.parse(number) or 0.0
-    except ValueError as error:
-        raise InvalidRequest.at(name, str(error)) from None
 
 
 routes = [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import re
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlencode
 
@@ -31,11 +32,12 @@ from task_runner.api.body import grace_of, idempotency_key, raw_body, signal_nam
 from task_runner.api.contract import node as service_contract
 from task_runner.api.contract import output as output_contract
 from task_runner.api.contract import tasks as contract
+from task_runner.api.contract.path import ATTEMPT
 from task_runner.api.description import routes as description
 from task_runner.api.events import get_events
 from task_runner.api.metrics import get_metrics
 from task_runner.api.output import get_output, json_response
-from task_runner.api.params import integer, known_only
+from task_runner.api.params import known_only
 from task_runner.api.surface import Surface
 from task_runner.api.view import task_json
 from task_runner.api.web import routes as web
@@ -175,13 +177,7 @@ async def change_task(request: Request) -> Response:
     task = service.get(request.path_params["task_id"])
     if "executeAt" not in body:
         raise InvalidRequest.at("executeAt", "this field is required: a time, or null for now")
-    wanted = body["executeAt"]
-    try:
-        if isinstance(wanted, bool) or not isinstance(wanted, (int, float, str, type(None))):
-            raise ValueError("expected seconds since 1970, or ISO 8601 with a time zone, or null")
-        at = when.parse(wanted)
-    except ValueError as error:
-        raise InvalidRequest.at("executeAt", str(error)) from None
+    at = when.read(body["executeAt"], "executeAt")
     return json_response(_shown(service, await service.control.reschedule(task.id, at)))
 
 
@@ -201,7 +197,7 @@ async def get_attempt(request: Request) -> Response:
     """GET …/attempts/{n}: the whole status of one attempt, as its runner wrote it."""
     service = service_of(request)
     task = service.get(request.path_params["task_id"])
-    number = integer(request.path_params, "attempt", 0, low=1, high=task.record.attempt)
+    number = replace(ATTEMPT, high=task.record.attempt).number(request.path_params)
     status = task.record.status
     if status is None or status.attempt != number:
         status = await asyncio.to_thread(service.environment.report, task.id, number)

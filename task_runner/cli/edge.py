@@ -64,6 +64,17 @@ def _tell_outage(error: TaskRunnerError) -> None:
 class Group(click.Group):
     """The commands. Whatever they raise ends here, as a line on stderr and an exit code."""
 
+    def make_context(self, info_name: str | None, args: list[str], *rest: Any, **extra: Any) -> click.Context:
+        # --help and --version write here
+        try:
+            return super().make_context(info_name, args, *rest, **extra)
+        except BrokenPipeError:
+            drop_stdout()
+            sys.exit(exitcode.READER_GONE)
+        except OSError as error:
+            _require_no_room(error)
+            sys.exit(exitcode.TROUBLE)
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
@@ -78,13 +89,18 @@ class Group(click.Group):
             drop_stdout()
             ctx.exit(exitcode.READER_GONE)
         except OSError as error:
-            if error.filename is not None or error.errno not in _NO_ROOM:
-                raise
-            drop_stdout()
-            say(f"the output cannot be written: {error.strerror}")
+            _require_no_room(error)
             session = ctx.find_object(Session)
             failure = session.failure if session else None
             ctx.exit(exitcode.TROUBLE if failure is None else failure)
+
+
+def _require_no_room(error: OSError) -> None:
+    """Say that the output cannot be written. Raises ``error`` where it is another one."""
+    if error.filename is not None or error.errno not in _NO_ROOM:
+        raise error
+    drop_stdout()
+    say(f"the output cannot be written: {error.strerror}")
 
 
 def report(error: TaskRunnerError, about: str | None = None) -> None:

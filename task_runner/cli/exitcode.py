@@ -39,7 +39,7 @@ Exit codes:
   124  its time limit stopped it
   125  task-runner itself failed, or nobody knows how the command ended
   127  the command could not be started
-  128+N  signal N killed the command
+  128+N  signal N killed the command, or came here before it began
 
 \b
 Where the daemon is, the first that is there: --url or --state-dir; --context; TASK_RUNNER_URL; TASK_RUNNER_CONTEXT;
@@ -67,8 +67,9 @@ def of_error(error: TaskRunnerError) -> int:
     return next((code for kind, code in by_kind if isinstance(error, kind)), REFUSED)
 
 
-def of_task(task: Task) -> int:
-    """The exit code for a task that is over: its command's, where that says enough."""
+def of_task(task: Task, heard: str | None = None) -> int:
+    """The exit code for a task that is over: its command's, where that says enough. ``heard``: the signal on which we
+    have stopped it; it may have come before there was a command."""
     outcome = task["outcome"]
     if outcome == "succeeded":
         return OK
@@ -80,6 +81,8 @@ def of_task(task: Task) -> int:
         return task["exitCode"] or FAILED
     if task["signal"]:
         return _of_signal(task["signal"])
+    if outcome == "cancelled" and heard is not None:
+        return _of_signal(heard)
     return NOT_STARTED if outcome == "failed" else RUN_FAILED
 
 

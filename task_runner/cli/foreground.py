@@ -47,6 +47,11 @@ class Foreground(ABC, Generic[T]):
         self._passed_on = 0
         self._earlier: dict[signal.Signals, Any] = {}
 
+    @property
+    def heard(self) -> str | None:
+        """The signal on which the work was stopped."""
+        return self._heard[0] if self._passed_on else None
+
     @abstractmethod
     def _submit(self, client: Client) -> str:
         """Hand it in; returns its id."""

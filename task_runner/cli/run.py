@@ -61,7 +61,8 @@ def run(
 ) -> None:
     """Run CMD as a task: show its output, end with its exit code.
 
-    SIGINT (Ctrl-C) and SIGTERM stop the task and wait for its end; a second one leaves it no grace. If `run`
+    SIGINT (Ctrl-C) and SIGTERM stop the task and wait for its end; a second one leaves it no grace. A task that
+    has not begun yet never does, and the exit code is 130 or 143. If `run`
     itself is killed or loses its terminal the task goes on, and `task-runner logs -f ID` shows it. So it does
     if the daemon is restarted: `run` waits for the daemon and goes on at the same byte.
 
@@ -90,7 +91,7 @@ def run(
     if as_json:
         emit(task)
     _explain(task)
-    ctx.exit(exitcode.of_task(task))
+    ctx.exit(exitcode.of_task(task, foreground.heard))
 
 
 def _require_one(template: str | None, values: tuple[tuple[str, str], ...], with_stdin: bool, given: Any) -> None:

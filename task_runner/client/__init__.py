@@ -33,6 +33,7 @@ from task_runner.client.errors import (
     TooLarge,
     Unauthorized,
     Unavailable,
+    Untrusted,
 )
 from task_runner.client.records import Attempt, Batch, BatchResult, Event, FileEntry, Node, Task, Template, is_over
 
@@ -48,6 +49,7 @@ __all__ = [
     "is_over",
     "Alien", "ApiError", "BadRequest", "Conflict", "ConnectionBroken", "ConnectionFailed", "Forbidden", "NotFound",
     "Silent", "StorageFull", "TaskFailed", "TooLarge", "Unauthorized", "Unavailable",
+    "Untrusted",
 ]
 
 _LATE = {

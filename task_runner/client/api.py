@@ -27,7 +27,8 @@ class Api(Streams, Events, Batches, Templates, Nodes, Tokens):
     ``timeout``: seconds for an answer that needs no waiting.
     ``patience``: seconds for which a request is tried again, where that is safe and the daemon cannot be reached, does
     not answer, or is not ready (502, 503, 504); ``on_outage`` is told when that begins. ``met=False``: one that has
-    never answered this client is not waited for. ``hint`` explains a missing token.
+    never answered this client is not waited for. ``hint`` explains a missing token. ``ca_file``: a PEM file of the
+    authorities to trust where it speaks TLS; else those of SSL_CERT_FILE or SSL_CERT_DIR, else the usual ones.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class Api(Streams, Events, Batches, Templates, Nodes, Tokens):
         met: bool = True,
         state_dir: str | None = None,
         context: str | None = None,
+        ca_file: str | None = None,
     ) -> None:
         if url is None:
             found = find(state_dir=state_dir, context=context)
@@ -57,6 +59,7 @@ class Api(Streams, Events, Batches, Templates, Nodes, Tokens):
             patience=patience,
             on_outage=on_outage,
             met=met,
+            ca_file=ca_file,
         )
         self._connect()
 

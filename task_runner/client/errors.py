@@ -12,6 +12,7 @@
     │   ├── StorageFull      507: nothing was accepted
     │   └── Alien            what answers is not Task Runner, or not of this version
     ├── ConnectionFailed     the daemon cannot be reached
+    │   ├── Untrusted        its certificate is not one that this client trusts; nothing was sent
     │   ├── ConnectionBroken the connection broke before the answer was whole
     │   └── Silent           it took the request and says nothing
     └── TaskFailed           a task that `run(check=True)` ran did not succeed; result says how it ended
@@ -92,6 +93,10 @@ class Alien(ApiError):
 
 class ConnectionFailed(TaskRunnerError):
     """The daemon cannot be reached."""
+
+
+class Untrusted(ConnectionFailed):
+    """Its certificate is not one that this client trusts."""
 
 
 class ConnectionBroken(ConnectionFailed):

@@ -7,7 +7,15 @@ import time
 from collections.abc import Callable
 
 from task_runner import __version__
-from task_runner.client.errors import Alien, ApiError, ConnectionBroken, ConnectionFailed, Silent, Unavailable
+from task_runner.client.errors import (
+    Alien,
+    ApiError,
+    ConnectionBroken,
+    ConnectionFailed,
+    Silent,
+    Unavailable,
+    Untrusted,
+)
 from task_runner.client.steps import Pause
 from task_runner.client.urls import is_local
 from task_runner.errors import TaskRunnerError
@@ -24,7 +32,8 @@ class Link:
 
     ``hint``: why there is no token. ``state_dir``: its state directory, where that is known. ``timeout``: seconds to
     wait for an answer that needs no waiting. ``patience``: seconds to wait for a daemon that is away; ``on_outage`` is
-    told when such a wait begins. ``met``: it has answered before.
+    told when such a wait begins. ``met``: it has answered before. ``ca_file``: a PEM file of the authorities that are
+    trusted where it speaks TLS.
     """
 
     def __init__(
@@ -38,9 +47,11 @@ class Link:
         patience: float,
         on_outage: Callable[[TaskRunnerError], None] | None = None,
         met: bool,
+        ca_file: str | None = None,
     ) -> None:
         self.url, self.token, self.hint, self.state_dir = url, token, hint, state_dir
         self.timeout, self.patience, self.on_outage, self.met = timeout, patience, on_outage, met
+        self.ca_file = ca_file
         #: whether its directories are ours
         self.local = is_local(url)
         self._told = False
@@ -81,7 +92,7 @@ class Outage:
         elif isinstance(error, (ConnectionBroken, Silent)):
             hopeless, self._link.met = False, True  # it is there
         else:
-            hopeless = not self._link.met
+            hopeless = isinstance(error, Untrusted) or not self._link.met
         if hopeless:
             raise error
         now = time.monotonic()

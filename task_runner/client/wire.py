@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -10,7 +11,7 @@ import httpx
 
 from task_runner import __version__
 from task_runner.client.calls import Call
-from task_runner.client.errors import ConnectionBroken, ConnectionFailed, Silent
+from task_runner.client.errors import ConnectionBroken, ConnectionFailed, Silent, Untrusted
 from task_runner.client.link import Link
 from task_runner.client.steps import Answer
 from task_runner.client.urls import split
@@ -41,10 +42,22 @@ def options(link: Link) -> dict[str, Any]:
         "base_url": "http://localhost" if scheme == "unix" else link.url,
         "headers": headers,
         # to verify means to read some hundred certificates first, for nothing where there is no TLS
-        "verify": scheme == "https",
+        "verify": _trust(link.ca_file) if scheme == "https" else False,
         "limits": _LIMITS,
         "trust_env": not link.local,  # no proxy stands between a machine and itself
     }
+
+
+def _trust(ca_file: str | None) -> ssl.SSLContext:
+    """Whose certificates are good: with an address of this machine, too, those whom the environment names."""
+    if ca_file is None:
+        return httpx.create_ssl_context(trust_env=True)
+    try:
+        return ssl.create_default_context(cafile=ca_file)
+    except ssl.SSLError:
+        raise InvalidRequest.at("ca_file", f"{ca_file} is no PEM file with certificates") from None
+    except OSError as error:
+        raise InvalidRequest.at("ca_file", f"{ca_file}: {error.strerror}") from None
 
 
 def request(http: httpx.Client | httpx.AsyncClient, link: Link, call: Call) -> httpx.Request:
@@ -74,6 +87,11 @@ def faults(link: Link) -> Iterator[None]:
     try:
         yield
     except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+        if (reason := _distrust(error)) is not None:
+            raise Untrusted(
+                f"the certificate of {link.url} is not trusted: {reason}. Whose certificates are good is said by "
+                "SSL_CERT_FILE, a PEM file (Client(ca_file=…)); what stands in them is the name in the address"
+            ) from None
         raise ConnectionFailed(
             f"cannot connect to {link.url}: {error}. Is the daemon running? "
             "Start it with `task-runner serve`, or say where it is with TASK_RUNNER_URL"
@@ -82,3 +100,13 @@ def faults(link: Link) -> Iterator[None]:
         raise Silent(f"{link.url} does not answer in time; `task-runner doctor` may know why") from None
     except httpx.RequestError as error:
         raise ConnectionBroken(f"the connection to {link.url} broke: {error}") from None
+
+
+def _distrust(error: BaseException) -> str | None:
+    """Why a certificate was refused, if that is what went wrong."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return cause.verify_message
+        cause = cause.__cause__ or cause.__context__
+    return None

@@ -92,6 +92,11 @@ def _weight(asked: int) -> int:
     return max(_WEIGHTS[0], min(asked, _WEIGHTS[1]))
 
 
+def depends_on_host(limits: TaskLimits) -> bool:
+    """Whether `notes` wants to know what the engine says of its host."""
+    return any(each is not None for each in (limits.memory_mb, limits.swap_mb, limits.cpus, limits.pids))
+
+
 def notes(limits: TaskLimits, engine: str, info: dict[str, Any], taken: dict[str, Any] | None) -> list[LimitNote]:
     """What becomes of each limit that is asked for: as the engine says it of its host, and of the container once that
     is made (``taken``: its HostConfig)."""

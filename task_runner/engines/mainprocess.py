@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import select
 
+from task_runner.kernel.cgroupfiles import read
+
 
 def await_end(container: str, pid: int | None, seconds: float) -> bool:
     """Returns True when it has ended, and False if it still runs after so many seconds. Returns True at once where it
@@ -14,9 +16,8 @@ def await_end(container: str, pid: int | None, seconds: float) -> bool:
     except OSError:
         return True
     try:
-        with open(f"/proc/{pid}/cgroup") as file:
-            if container not in file.read():
-                return True
+        if container not in read(f"/proc/{pid}/cgroup"):
+            return True
         poll = select.poll()
         poll.register(pidfd, select.POLLIN)
         return bool(poll.poll(seconds * 1000))

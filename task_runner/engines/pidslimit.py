@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
+from task_runner.kernel.cgroupfiles import read
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Hierarchy:
@@ -25,17 +27,10 @@ def hierarchy() -> Hierarchy | None:
         root, mount = fields[3], fields[4]
         kind, _, options = fields[fields.index("-") + 1 :][:3]
         v1 = kind == "cgroup" and "pids" in options.split(",")
-        if (v1 or (kind == "cgroup2" and "pids" in _controllers(mount))) and os.access(mount, os.W_OK):
+        v2 = kind == "cgroup2" and "pids" in read(f"{mount}/cgroup.controllers").split()
+        if (v1 or v2) and os.access(mount, os.W_OK):
             return Hierarchy(name="cgroup v1" if v1 else "cgroup v2", mount=mount, root=root)
     return None
-
-
-def _controllers(mount: str) -> list[str]:
-    try:
-        with open(f"{mount}/cgroup.controllers", encoding="ascii") as file:
-            return file.read().split()
-    except OSError:
-        return []
 
 
 def limit(pid: int, container: str, pids: int) -> None:

@@ -97,7 +97,8 @@ class Environment(Protocol):
         """Have an attempt started. Returns at once; news or a refusal follow."""
 
     def look(self, task_id: str, attempt: int) -> Sighting:
-        """What can be seen of an attempt now. A live runner is watched from then on: its end is news."""
+        """What can be seen of an attempt now. A live runner that is looked at from the event loop is watched from then
+        on, where the environment is open: its end is news."""
 
     def report(self, task_id: str, attempt: int) -> Status | None:
         """What the runner of an attempt last said, of an earlier attempt, too; None if that is not known."""

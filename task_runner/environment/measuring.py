@@ -18,7 +18,8 @@ from task_runner.environment.groups import Groups
 from task_runner.kernel.cgroupfiles import read
 from task_runner.lib import group, proctable
 from task_runner.lib.clock import boot_id
-from task_runner.lib.proctable import PAGE, TICKS, Row, Sums, Table, add_up
+from task_runner.lib.process import Process, proc_hides, unseen
+from task_runner.lib.proctable import PAGE, TICKS, Sums, Table, add_up
 from task_runner.model.machines import CONTAINER
 from task_runner.model.status import ActionStatus, ContainerNote, Identity, Status
 
@@ -39,7 +40,7 @@ class Meter:
     def measure(self, statuses: Iterable[Status]) -> dict[str, Use]:
         """What each uses, by task; those whose runner cannot be verified are left out."""
         table, here = proctable.read(), boot_id()
-        runners: dict[str, tuple[Status, Row]] = {}
+        runners: dict[str, tuple[Status, Process]] = {}
         for each in statuses:
             who = each.runner
             row = table.find(who.pid, who.start_time) if who.boot_id == here else None
@@ -57,13 +58,16 @@ class Meter:
         }
         return found
 
-    def _use(self, status: Status, runner: Row, below: Sequence[Row], table: Table) -> Use:
+    def _use(self, status: Status, runner: Process, below: Sequence[Process], table: Table) -> Use:
         places = self._groups.places
         counted = None if places is None else group.cpu_seconds(places, status.task_id, status.attempt)
         sums = add_up(below)
         cpu = counted if counted is not None else (runner.child_ticks + sums.ticks) / TICKS
         earlier = elsewhere_before(status)
         if not is_elsewhere(status):
+            if proc_hides() and any(unseen(each.pid) for each in (runner, *below)):
+                known = counted is not None and earlier is not None
+                return Use(cpu_seconds=round(cpu + (earlier or 0.0), 2) if known else None)
             return self._told(status, None if earlier is None else cpu + earlier, sums)
         container = self._containers.get(_container_id(status) or "")
         seconds = cgroupuse.cpu_seconds(container) if container is not None else None
@@ -80,7 +84,7 @@ class Meter:
 
     # -- who is below no runner
 
-    def _look_around(self, statuses: Sequence[Status], table: Table, below: Mapping[str, list[Row]]) -> None:
+    def _look_around(self, statuses: Sequence[Status], table: Table, below: Mapping[str, list[Process]]) -> None:
         """Find the groups of containers; and, by a task's group, who is below another process than its runner (what a
         sidecar has started and left, in another pid namespace)."""
         wanted = {each for status in statuses if (each := _container_id(status)) is not None}
@@ -96,7 +100,7 @@ class Meter:
                 self._look_into(row, missing, attempts, below)
 
     def _look_into(
-        self, row: Row, missing: Collection[str], attempts: Mapping[str, str], below: Mapping[str, list[Row]]
+        self, row: Process, missing: Collection[str], attempts: Mapping[str, str], below: Mapping[str, list[Process]]
     ) -> None:
         groups = read(f"/proc/{row.pid}/cgroup")
         for task_id in {attempts[each] for each in _ATTEMPT.findall(groups) if each in attempts}:

@@ -15,6 +15,7 @@ from task_runner.environment.groups import Groups
 from task_runner.environment.launching import Launcher, starts_finished
 from task_runner.environment.measuring import Meter
 from task_runner.environment.sweeping import Sweeper
+from task_runner.environment.watching import Lookout, read_status
 from task_runner.errors import Damaged
 from task_runner.lib import (
     diskuse,
@@ -31,15 +32,14 @@ from task_runner.lib import (
 from task_runner.lib.clock import SystemClock, boot_id
 from task_runner.lib.doorbell import Doorbell
 from task_runner.lib.forwarding import order as forwarded
-from task_runner.lib.lock import Probe
 from task_runner.lib.portrait import Portrait, portray
 from task_runner.lib.request import encode_request
 from task_runner.lib.statedir import StateDirectory
-from task_runner.lib.taskdir import AttemptDirectory, open_regular, set_aside, write_control
+from task_runner.lib.taskdir import AttemptDirectory, open_regular, write_control
 from task_runner.model.codec import to_json
 from task_runner.model.containerpolicy import ContainerPolicy
 from task_runner.model.machines import CONTAINER
-from task_runner.model.status import Heartbeat, Identity, Receipt, Status
+from task_runner.model.status import Receipt, Status
 from task_runner.model.walls import Means
 
 log = logging.getLogger(__name__)
@@ -77,7 +77,7 @@ class MultiprocessEnvironment:
             "forwardCa": forward_ca,
         }
         self._options = json.dumps(self._settings).encode()
-        self._watched: dict[str, tuple[int, int]] = {}  # task id: pid of its runner, pidfd
+        self._lookout = Lookout()
         self._sweeper = Sweeper(state.containers, self._settings["daemon"], dict(engines or {}))
         self._launcher: Launcher | None = None
         self._bell: Doorbell | None = None
@@ -93,6 +93,7 @@ class MultiprocessEnvironment:
         if self._groups.places is not None:
             self._settings["cgroups"] = to_json(self._groups.places, sparse=True)
             self._options = json.dumps(self._settings).encode()
+        self._lookout.open(on_news)
         self._bell = Doorbell(self._state.bell)
         self._loop.add_reader(self._bell.fd, self._answer_bell)
         self._launcher = Launcher(self._state, self._options, on_refusal, on_outage)
@@ -101,8 +102,7 @@ class MultiprocessEnvironment:
     async def close(self) -> None:
         if self._launcher is not None:
             await self._launcher.stop()
-        for task_id in list(self._watched):
-            self.forget(task_id)
+        self._lookout.close()
         if self._bell is not None:
             self._loop.remove_reader(self._bell.fd)
             self._bell.close()
@@ -150,79 +150,13 @@ class MultiprocessEnvironment:
     # -- seeing
 
     def look(self, task_id: str, attempt: int) -> Sighting:
-        directory = self._directory(task_id, attempt)
-        # the lock first: a runner that is dead by then has written all it ever will
-        probe = lock.probe(directory)
-        status, damage = self._read_status(directory)
-        identity = probe.runner or (status.runner if status else None)
-        alive = probe.held
-        if probe.runner is None and not alive and identity is not None:
-            alive = process.is_alive(identity)  # the lock file was removed or damaged: the next best proof
-        process_state = self._watch(task_id, identity) if alive and identity is not None else None
-        return Sighting(
-            claimed=probe.claimed or status is not None,
-            alive=alive,
-            void=probe.void,
-            barred=probe.barred,
-            runner=identity,
-            earlier_boot=identity is not None and identity.boot_id != boot_id(),
-            heartbeat=_latest(probe, status),
-            status=status,
-            damage=damage or probe.damage,
-            process_state=process_state,
-            gpus=probe.gpus or tuple(status.gpus if status else ()),
-        )
+        return self._lookout.look(task_id, self._directory(task_id, attempt))
 
     def report(self, task_id: str, attempt: int) -> Status | None:
-        return self._read_status(self._directory(task_id, attempt))[0]
-
-    def _read_status(self, directory: AttemptDirectory) -> tuple[Status | None, str | None]:
-        try:
-            return statusfile.read(directory), None
-        except Damaged as error:
-            kept = set_aside(directory.status)
-            if kept is not None and (late := self._replaced_meanwhile(directory, kept)) is not None:
-                return late, None
-            log.warning("%s: %s; kept as %s", directory.status, error, kept)
-            return None, f"{error}; kept as {os.path.basename(kept or '')}"
-        except OSError as error:
-            return None, f"status.json: {error.strerror}"
-
-    def _replaced_meanwhile(self, directory: AttemptDirectory, kept: str) -> Status | None:
-        """The status that was set aside, if the runner wrote a good one just before the rename: it is put back."""
-        try:
-            status = statusfile.read_file(kept)
-            if status is not None:
-                os.link(kept, directory.status)
-                os.unlink(kept)
-        except FileExistsError:
-            return self._read_status(directory)[0]  # it has written yet another
-        except (OSError, Damaged):
-            return None
-        return status
-
-    def _watch(self, task_id: str, runner: Identity) -> str | None:
-        """Have the kernel tell when the runner ends. Returns its state letter, None if it is gone."""
-        seen = process.look(runner.pid)
-        if seen is None or seen.start_time != runner.start_time:
-            return None
-        if self._watched.get(task_id, (0, 0))[0] != runner.pid:
-            self.forget(task_id)
-            fd = process.open_pidfd(runner)
-            if fd is not None:
-                self._watched[task_id] = (runner.pid, fd)
-                self._loop.add_reader(fd, self._runner_ended, task_id)
-        return seen.state
-
-    def _runner_ended(self, task_id: str) -> None:
-        self.forget(task_id)
-        self._on_news(task_id)
+        return read_status(self._directory(task_id, attempt))[0]
 
     def forget(self, task_id: str) -> None:
-        _pid, fd = self._watched.pop(task_id, (0, -1))
-        if fd >= 0:
-            self._loop.remove_reader(fd)
-            os.close(fd)
+        self._lookout.forget(task_id)
 
     # -- asking
 
@@ -341,7 +275,3 @@ class MultiprocessEnvironment:
     def _outputs(self, task_id: str, attempts: int) -> list[str]:
         directories = [self._directory(task_id, attempt) for attempt in range(1, attempts + 1)]
         return [path for directory in directories for path in diskuse.outputs(directory)]
-
-
-def _latest(probe: Probe, status: Status | None) -> Heartbeat | None:
-    return probe.heartbeat or (status.heartbeat if status else None)

@@ -1,4 +1,4 @@
-"""Files of control groups: small, made by the kernel, and not all there on every host."""
+"""Files of control groups and of /proc: small, made by the kernel, and not all there on every host."""
 
 from __future__ import annotations
 
@@ -63,11 +63,7 @@ def write(path: str, value: str) -> bool:
 
 def pids(path: str) -> list[int]:
     """Pids, however many; 0 would be somebody whom our pid namespace does not show."""
-    try:
-        with open(path, "rb") as file:
-            return [pid for pid in map(int, file.read().split()) if pid]
-    except OSError:
-        return []
+    return [pid for pid in map(int, read(path).split()) if pid]
 
 
 def members(directory: str) -> list[int]:

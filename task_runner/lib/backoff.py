@@ -16,13 +16,18 @@ def delay(retry: Retry | None, tries: int, outcome: Outcome, chance: float) -> f
     if retry is None or tries > retry.count or outcome.value not in {each.value for each in retry.on}:
         return None
     wait = growing(retry.delay_seconds, retry.factor, retry.max_delay_seconds, tries)
-    return max(0.0, wait * (1 + retry.jitter * (2 * chance - 1)))
+    return jittered(wait, retry.jitter, chance)
 
 
 def growing(first: float, factor: float, most: float, tries: int) -> float:
     """The wait after ``tries`` in vain, without jitter: each is ``factor`` times the one before, up to ``most``."""
     # the exponent is bounded, for a float has an end and a long row of tries has none
     return min(most, first * factor ** min(tries - 1, 64))
+
+
+def jittered(wait: float, jitter: float, chance: float) -> float:
+    """A wait that is up to the part ``jitter`` of it shorter or longer."""
+    return max(0.0, wait * (1 + jitter * (2 * chance - 1)))
 
 
 def chance() -> float:

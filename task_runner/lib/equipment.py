@@ -155,7 +155,7 @@ class Equipment:
                 self._variables["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
         if spec.secrets and self._grant is not None:
             self._variables.update(secretfiles.provide(directory, spec.secrets, self._grant.secrets, account))
-        actions = [*spec.actions, *spec.cleanup] if spec.cleanup else spec.actions
+        actions = spec.all_actions
         if spec.progress or any(each.machine in _REPORTING for each in actions):
             self.progress = ProgressPipe(directory.progress, clock, tell, account)
             self.progress.watch(poll)

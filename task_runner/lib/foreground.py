@@ -80,7 +80,7 @@ def _read_spec(path: str) -> Spec:
             data = json.load(file)
     spec = from_json(Spec, expand(data))
     signals.parse(spec.stop_signal)
-    for action in (*spec.actions, *spec.cleanup):
+    for action in spec.all_actions:
         if action.machine == "echo":
             parse_echo(action.parameters)
     return spec
@@ -114,7 +114,7 @@ class _Terminal:
         else:
             self._shown = [_Show(directory.output, sys.stdout.buffer)]
         self._directory = directory
-        self._typing = any(map(wants_input, (*spec.actions, *spec.cleanup)))
+        self._typing = any(map(wants_input, spec.all_actions))
 
     def show(self) -> None:
         for each in self._shown:

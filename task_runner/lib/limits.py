@@ -14,6 +14,7 @@ import resource
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
+from task_runner.kernel.cgroupfiles import read
 from task_runner.model.spec import Spec
 from task_runner.model.status import LimitNote
 from task_runner.model.walls import Means, TaskLimits
@@ -80,7 +81,7 @@ def look() -> Freedom:
     capabilities = _capabilities()
     hard = {kind: resource.getrlimit(kind)[1] for kind, _unit in _RESOURCES.values()}
     if capabilities >> _CAP_SYS_RESOURCE & 1:
-        hard = {resource.RLIMIT_NOFILE: int(_read("/proc/sys/fs/nr_open", "1048576"))}
+        hard = {resource.RLIMIT_NOFILE: int(read("/proc/sys/fs/nr_open") or "1048576")}
     if capabilities >> _CAP_SYS_NICE & 1:
         lowest = -20
     else:
@@ -88,24 +89,16 @@ def look() -> Freedom:
     return Freedom(
         highest={kind: value for kind, value in hard.items() if value != resource.RLIM_INFINITY},
         lowest_nice=lowest,
-        core_pipe=_read("/proc/sys/kernel/core_pattern", "").startswith("|"),
+        core_pipe=read("/proc/sys/kernel/core_pattern").startswith("|"),
     )
 
 
 def _capabilities() -> int:
     """The effective ones; none in a user namespace of its own, where they are not good for this."""
-    if _read("/proc/self/uid_map", "").split() != ["0", "0", "4294967295"]:
+    if read("/proc/self/uid_map").split() != ["0", "0", "4294967295"]:
         return 0
-    lines = dict(line.partition(":\t")[::2] for line in _read("/proc/self/status", "").splitlines())
+    lines = dict(line.partition(":\t")[::2] for line in read("/proc/self/status").splitlines())
     return int(lines.get("CapEff", "0"), 16)
-
-
-def _read(path: str, otherwise: str) -> str:
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return file.read()
-    except OSError:
-        return otherwise
 
 
 def plan(
@@ -201,7 +194,7 @@ def foresee(limits: TaskLimits, means: Iterable[Means]) -> list[LimitNote]:
 def apply_to(spec: Spec) -> bool:
     """Whether its limits are for processes of ours; else each of its machines hands them on, and says what becomes of
     them."""
-    return bool(spec.files) or any(each.machine not in _ELSEWHERE for each in (*spec.actions, *spec.cleanup))
+    return bool(spec.files) or any(each.machine not in _ELSEWHERE for each in spec.all_actions)
 
 
 def as_asked(note: LimitNote) -> bool:

@@ -29,7 +29,7 @@ from task_runner.model.terms import LEAST_MASKED
 #: a line of a secret of several lines is a secret itself if it is not shorter
 SHORTEST_LINE = 8
 #: what /proc calls a filter, so that it is not taken for a process of the task
-NAME = b"output-filter"
+NAME = "output-filter"
 _CHUNK = 64 * 1024
 _PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15
 _libc = ctypes.CDLL(None)
@@ -208,7 +208,7 @@ def start(channels: Sequence[Channel], secrets: Sequence[bytes], *, stamped: boo
 
 def _become(channels: Sequence[Channel], secrets: Sequence[bytes], stamped: bool) -> NoReturn:
     try:
-        _libc.prctl(_PR_SET_NAME, NAME, 0, 0, 0)
+        _libc.prctl(_PR_SET_NAME, NAME.encode(), 0, 0, 0)
         # if it has been stopped with the task and the runner dies, it goes on to its end
         _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGCONT, 0, 0, 0)
         leave_runner({fd for each in channels for fd in (each.source, each.target)})

@@ -7,10 +7,11 @@ import time
 from collections.abc import Container, Iterable
 from dataclasses import dataclass
 
+from task_runner.kernel.cgroupfiles import read
 from task_runner.lib import process
 from task_runner.lib.process import Process
 
-#: bytes of a command line that are read
+#: characters of a command line
 MOST_COMMAND = 16_384
 
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -25,7 +26,7 @@ class Portrait:
     ppid: int
     #: the kernel's short name for it
     name: str
-    #: program and arguments, at most MOST_COMMAND bytes; the name in brackets where it has none (a zombie)
+    #: program and arguments, at most MOST_COMMAND characters; the name in brackets where it has none (a zombie)
     command: str
     #: R, S, D, T, Z …
     state: str
@@ -48,10 +49,11 @@ def portray(processes: Iterable[Process], frozen: Container[int] = ()) -> list[P
 
 
 def _portray(seen: Process, frozen: bool) -> Portrait | None:
-    arguments = _read(seen.pid, "cmdline").decode(errors="replace").rstrip("\0").replace("\0", " ")
-    channel = _read(seen.pid, "wchan").decode(errors="replace").strip("\0\n ")
-    memory = _read(seen.pid, "statm").split()
-    limits = _read(seen.pid, "limits")
+    proc = f"/proc/{seen.pid}"
+    arguments = read(f"{proc}/cmdline")[:MOST_COMMAND].rstrip("\0").replace("\0", " ")
+    channel = read(f"{proc}/wchan").strip("\0\n ")
+    memory = read(f"{proc}/statm").split()
+    limits = read(f"{proc}/limits")
     now = process.look(seen.pid)
     if now is None or now.start_time != seen.start_time:
         return None  # it has ended, and what was read may be of somebody else
@@ -70,22 +72,9 @@ def _portray(seen: Process, frozen: bool) -> Portrait | None:
     )
 
 
-def _open_files(limits: bytes) -> int | None:
+def _open_files(limits: str) -> int | None:
     for line in limits.splitlines():
-        if line.startswith(b"Max open files"):
+        if line.startswith("Max open files"):
             soft = line.split()[3]
             return int(soft) if soft.isdigit() else None
     return None
-
-
-def _read(pid: int, name: str) -> bytes:
-    try:
-        fd = os.open(f"/proc/{pid}/{name}", os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return b""
-    try:
-        return os.read(fd, MOST_COMMAND)
-    except OSError:
-        return b""
-    finally:
-        os.close(fd)

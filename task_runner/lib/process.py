@@ -10,29 +10,38 @@ import functools
 import os
 import signal
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
+from task_runner.kernel.cgroupfiles import read
 from task_runner.lib.clock import boot_id
 from task_runner.model.status import Identity, ProcessNote
 
+#: the state of a process that is there and that /proc does not show us (`hidepid`): one of another user, or one that
+#: nobody may look into. Nothing else is known of it, and its start time is 0
+UNSEEN = "?"
 #: names the task in the environment of everything it starts; how the remains of a dead runner are found
 MARK = "TASK_RUNNER_TASK_ID"
 
 
-@dataclass(frozen=True, slots=True)
-class Process:
-    """One line of /proc/PID/stat, as far as it matters here."""
+class Process(NamedTuple):
+    """One line of /proc/PID/stat, as far as it matters here. A tuple, for there may be tens of thousands.
+
+    proc(5): fields 2 (name), 3 (state), 4 (ppid), 14 to 17 (times), 22 (start), 24 (resident pages).
+    """
 
     pid: int
     command: str
-    #: R, S, D, T (stopped), Z (zombie) …
+    #: R, S, D, T (stopped), Z (zombie) …; or UNSEEN
     state: str
     ppid: int
+    #: clock ticks since boot
     start_time: int
     #: user and system time, clock ticks
     ticks: int
-    #: the same of the children it has waited for, and theirs
+    #: the same of the children that it has waited for, and theirs
     child_ticks: int = 0
+    #: pages in memory; 0 of a zombie
+    pages: int = 0
 
     @property
     def alive(self) -> bool:
@@ -50,23 +59,28 @@ def look(pid: int) -> Process | None:
     except OSError:
         return None
     try:
-        raw = os.read(fd, 4096)
+        return parse(pid, os.read(fd, 4096))
     except OSError:
         return None
     finally:
         os.close(fd)
-    if not raw:
+
+
+def parse(pid: int, stat: bytes) -> Process | None:
+    """A line of /proc/PID/stat; None where it is none."""
+    begin, end = stat.find(b"("), stat.rfind(b")")  # the name may hold blanks and brackets
+    fields = stat[end + 1 :].split(None, 22)
+    if begin < 0 or len(fields) < 22:
         return None
-    head, _, tail = raw.rpartition(b")")  # the name may hold blanks and brackets
-    fields = tail.split()
     return Process(
-        pid=pid,
-        command=head.partition(b"(")[2].decode(errors="replace"),
-        state=chr(fields[0][0]),
-        ppid=int(fields[1]),
-        start_time=int(fields[19]),
-        ticks=int(fields[11]) + int(fields[12]),
-        child_ticks=int(fields[13]) + int(fields[14]),
+        pid,
+        stat[begin + 1 : end].decode(errors="replace"),
+        chr(fields[0][0]),
+        int(fields[1]),
+        int(fields[19]),
+        int(fields[11]) + int(fields[12]),
+        int(fields[13]) + int(fields[14]),
+        int(fields[21]),
     )
 
 
@@ -103,6 +117,8 @@ def open_pidfd(identity: Identity) -> int | None:
 
 def send(process: Process, number: int) -> bool:
     """Signal a process that was looked at before; False where it is gone or not ours to signal."""
+    if process.state == UNSEEN:
+        return _send_unseen(process, number)
     fd = open_pidfd(Identity(pid=process.pid, start_time=process.start_time, boot_id=boot_id()))
     if fd is None:
         return False
@@ -115,6 +131,49 @@ def send(process: Process, number: int) -> bool:
     return True
 
 
+def _send_unseen(process: Process, number: int) -> bool:
+    """Its start time cannot be compared. That it is a child of its parent still, once the descriptor is open, says as
+    much: whoever has its pid now is a child of the same."""
+    try:
+        fd = os.pidfd_open(process.pid)
+    except OSError:
+        return False
+    try:
+        if process.pid not in _children(process.ppid):
+            return False
+        signal.pidfd_send_signal(fd, number)
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
+    return True
+
+
+def unseen(parent: int) -> list[Process]:
+    """Children of a process that are there and that /proc does not show us. Theirs are not found."""
+    hidden = [pid for pid in _children(parent) if look(pid) is None and _exists(pid)]
+    left = set(_children(parent)) if hidden else ()
+    return [Process(pid, "", UNSEEN, parent, 0, 0) for pid in hidden if pid in left]
+
+
+def _exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+@functools.cache
+def proc_hides() -> bool:
+    """Whether the /proc that we see may hide processes from us (proc(5), `hidepid`)."""
+    shown = [line for line in read("/proc/self/mountinfo").splitlines() if line.split()[4] == "/proc"]
+    _, told, mode = shown[-1].rpartition("hidepid=") if shown else ("", "", "")
+    return bool(told) and not mode.startswith(("0", "off"))
+
+
 def descendants(*roots: int) -> list[Process]:
     """Everything below these processes, parents first. A moment's view: whoever must be sure looks again."""
     if not _kernel_lists_children():
@@ -122,7 +181,10 @@ def descendants(*roots: int) -> list[Process]:
     found: list[Process] = []
     todo = list(roots)
     while todo:
-        for pid in _children(todo.pop()):
+        parent = todo.pop()
+        if proc_hides():
+            found += unseen(parent)
+        for pid in _children(parent):
             process = look(pid)
             if process is not None:
                 found.append(process)
@@ -159,12 +221,12 @@ def _descendants_by_parent(roots: Iterable[int]) -> list[Process]:
     return found
 
 
-def everyone() -> Iterator[Process]:
-    """Every process of the machine that /proc shows, those with the highest pids first.
+def everyone(*, newest_first: bool = True) -> Iterator[Process]:
+    """Every process of the machine that /proc shows, those with the highest pids first, or last.
 
     They are mostly the newest, and the newest are the ones that may be gone before their turn comes.
     """
-    for pid in sorted((int(name) for name in os.listdir("/proc") if name.isdigit()), reverse=True):
+    for pid in sorted((int(name) for name in os.listdir("/proc") if name.isdigit()), reverse=newest_first):
         if (process := look(pid)) is not None:
             yield process
 
@@ -182,18 +244,7 @@ def marked(task_id: str) -> list[Process]:
 
 def find_marked(task_id: str) -> Iterator[Process]:
     """Every live process that carries the mark of a task, each as soon as it is seen."""
-    mark = f"{MARK}={task_id}".encode()
+    mark = f"{MARK}={task_id}"
     for process in everyone():
-        if process.alive and process.pid != os.getpid() and _environment_holds(process.pid, mark):
+        if process.alive and process.pid != os.getpid() and mark in read(f"/proc/{process.pid}/environ").split("\0"):
             yield process
-
-
-def _environment_holds(pid: int, mark: bytes) -> bool:
-    try:
-        with open(f"/proc/{pid}/environ", "rb", buffering=0) as file:
-            data = b""
-            while chunk := file.read(1 << 16):
-                data += chunk
-    except OSError:
-        return False
-    return mark in data.split(b"\0")

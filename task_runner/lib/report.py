@@ -66,7 +66,7 @@ class Report:
         self._spec = spec
         self.actions = [
             ActionStatus(index=index, machine=action.machine, name=action.name, cleanup=index >= len(spec.actions))
-            for index, action in enumerate((*spec.actions, *spec.cleanup))
+            for index, action in enumerate(spec.all_actions)
         ]
         containers = sum(each.machine not in SILENT for each in self.actions)
         room = _ROOM_A_GPU * len(gpus) + _ROOM_A_CONTAINER * containers
@@ -123,9 +123,8 @@ class Report:
         """Another action is at hand."""
         self._settle()
         self.index = index
-        own = len(self._spec.actions)
-        action = self._spec.actions[index] if index < own else self._spec.cleanup[index - own]
-        self.note = ActionNote(index, action, cleanup=index >= own, group=self.group)
+        cleanup = index >= len(self._spec.actions)
+        self.note = ActionNote(index, self._spec.all_actions[index], cleanup=cleanup, group=self.group)
         return self.note
 
     def _settle(self) -> None:

@@ -130,11 +130,11 @@ class TaskRunner:
 
     def _equip(self, pid: int) -> None:
         """What is not needed to claim, and only tasks that ask for it have."""
-        if self._family.group is None and any(action.beside for _where, action in self._spec.every_action()):
+        if self._family.group is None and any(action.beside for action in self._spec.all_actions):
             from task_runner.lib.strays import Strays
 
             self._family.group = Strays(self._equipment.task_id)
-        if any(may_say(action) for _where, action in self._spec.every_action()):
+        if any(may_say(action) for action in self._spec.all_actions):
             self._tries.listen()
         if (progress := self._equipment.progress) is not None:
             self._report.progress = lambda: progress.newest
@@ -174,7 +174,7 @@ class TaskRunner:
         note, index, own = self._report.inherit(legacy.status), legacy.action.index, len(self._spec.actions)
         self._time.inherit(legacy.status.paused_seconds, legacy.paused)
         inheriting.go_on(self._supervision, self._spec, legacy)
-        action = (*self._spec.actions, *self._spec.cleanup)[index]
+        action = self._spec.all_actions[index]
         outcome = self._tries.run(index, action, note, legacy)
         if index >= own:
             self._run_cleanup(index + 1)
@@ -276,7 +276,7 @@ class TaskRunner:
         self._equipment.close()
         report.accounting = self._equipment.accounting
         why = supervision.order.reason if supervision.order and supervision.interrupted else None
-        tolerated = [each.continue_on_failure for each in (*self._spec.actions, *self._spec.cleanup)]
+        tolerated = [each.continue_on_failure for each in self._spec.all_actions]
         verdict = judge(report.actions, tolerated, interrupted_by=why, prepared=prepared)
         supervision.end(Event.VANISH if verdict.outcome is Outcome.LOST else Event.END)
         error = self._error if why == "stalled" or not prepared else None

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from task_runner.lib import tree
 from task_runner.lib.clock import Clock, stamp
 from task_runner.lib.family import Family
-from task_runner.lib.process import Process
+from task_runner.lib.process import UNSEEN, Process
 from task_runner.lib.tasktime import TaskTime
 from task_runner.model.status import Silence
 from task_runner.model.terms import StallPolicy
@@ -129,6 +129,6 @@ class StallWatch:
         ticks, ready = 0, False
         for each in (*tree.below(self._root, spared=self._family.spared), *self._elsewhere()):
             ticks += each.ticks + each.child_ticks
-            ready = ready or each.state == "R"
+            ready = ready or each.state in ("R", UNSEEN)  # of the latter it is not known that it is idle
         waited_for = resource.getrusage(resource.RUSAGE_CHILDREN)
         return Signs(self._count(), ticks * self._tick + waited_for.ru_utime + waited_for.ru_stime, ready)

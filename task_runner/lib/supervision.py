@@ -177,21 +177,14 @@ class Supervision:
 
     def _patience(self) -> float:
         """Seconds until something must be done though nothing is to be read."""
-        now = self._clock.monotonic()
-        until = self._next_beat
-        if self._tell_at is not None:
-            until = min(until, self._tell_at)
-        if self._family.stop is not None:
-            until = min(until, self._family.stop.kill_at)
-        for part in self._parts:
-            if (due := part.due()) is not None:
-                until = min(until, due)
+        now, stop = self._clock.monotonic(), self._family.stop
+        times = [self._next_beat, self._tell_at, stop.kill_at if stop is not None else None]
+        times += [part.due() for part in self._parts]
         if not self._time.paused:
             ahead = now - self._time.now()
-            for limit in (self._limit, self._try_limit, self._wait_until):
-                if limit is not None:
-                    until = min(until, limit + ahead)
-        return min(until - now, 0.1) if self._on_turn else until - now
+            times += [at + ahead for at in (self._limit, self._try_limit, self._wait_until) if at is not None]
+        rest = min(at for at in times if at is not None) - now
+        return min(rest, 0.1) if self._on_turn else rest
 
     def _keep_limits(self) -> None:
         if self._limit is not None and self._time.now() >= self._limit:

@@ -81,5 +81,5 @@ def needs_filter(spec: Spec, grant: Grant | None, own_uid: int) -> bool:
     """Whether the output must not be opened by the task's processes: they are another user's, who could cut it off; or
     the log's size would count as that of a file they write."""
     foreign = grant is not None and grant.account is not None and grant.account.uid != own_uid
-    beside = any(action.beside for _where, action in spec.every_action())
+    beside = any(action.beside for action in spec.all_actions)
     return foreign or beside or (spec.limits is not None and spec.limits.file_mb is not None)

@@ -146,8 +146,13 @@ class Spec:
     #: for the client, kept and given back as it is
     metadata: dict[str, Any] | None = None
 
+    @property
+    def all_actions(self) -> list[Action]:
+        """In the order in which statuses count them: those of the cleanup follow the others."""
+        return [*self.actions, *self.cleanup]
+
     def every_action(self) -> Iterator[tuple[str, Action]]:
-        """Each with its field: those of the cleanup follow the others."""
+        """The same, each with its field."""
         for field_name, actions in (("actions", self.actions), ("cleanup", self.cleanup)):
             for index, action in enumerate(actions):
                 yield f"{field_name}.{index}", action

@@ -92,7 +92,7 @@ class Acceptance:
 
         async def accept() -> Task:
             # for others than plain processes an engine is asked or a trial made, and the daemon has others to answer
-            plain = all(action.machine == "process" and not action.wrapped for _where, action in spec.every_action())
+            plain = all(action.machine == "process" and not action.wrapped for action in spec.all_actions)
             admit = functools.partial(self._admitted, spec, "", token)
             admitted = admit() if plain else await asyncio.to_thread(admit)
             task_id, spec_json = secrets.token_hex(8), _encode(admitted)

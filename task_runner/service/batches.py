@@ -110,6 +110,7 @@ class Batches:
         take."""
         batch = self.get(batch_id)
         tasks = self._active(batch.id)
+        # those that wait first: a full disk refuses to end them, and then nothing of what runs has been stopped either
         waiting = [task for task in tasks if task.waiting]
         for start in range(0, len(waiting), SLICE):
             await asyncio.gather(*map(self._control.cancel_unstarted, waiting[start : start + SLICE]))
@@ -139,7 +140,7 @@ class Batches:
     async def _hold(self, batch_id: str, paused: bool) -> Batch:
         batch = self.get(batch_id)
         await self._book.write([rows.pause(batch.id, paused)])
-        (self._queue.held.add if paused else self._queue.held.discard)(batch.id)
+        self._queue.hold(batch.id, paused)
         change = self._control.pause if paused else self._control.resume
         wanted = State.PAUSED if paused else State.RUNNING
         for task in self._active(batch.id):
@@ -150,7 +151,6 @@ class Batches:
                     pass  # it has just ended
             elif not task.waiting:
                 task.wish = wanted  # one that is just starting is asked as soon as it runs
-        self._queue.unheld(batch.id)
         return self.get(batch.id)
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from task_runner.errors import FieldError
+from task_runner.kernel.cgroupfiles import read
 from task_runner.model.spec import Spec
 from task_runner.service.schedule import CPU, CPUS, GPUS, MEMORY, POOL, SLOT, Room, misfits, needs_of
 from task_runner.service.settings import Settings
@@ -125,20 +126,13 @@ class CgroupLimits:
 
 
 def _cpus(group: Path) -> Iterator[float]:
-    quota, period = [*_words(group / "cpu.max"), "max", "max"][:2]
+    quota, period = [*read(f"{group}/cpu.max").split(), "max", "max"][:2]
     if quota.isdecimal() and period.isdecimal() and int(period):
         yield int(quota) / int(period)
 
 
 def _memory(group: Path) -> Iterator[int]:
-    yield from (int(word) for word in _words(group / "memory.max") if word.isdecimal())
-
-
-def _words(path: Path) -> list[str]:
-    try:
-        return path.read_text(encoding="ascii").split()
-    except (OSError, ValueError):
-        return []
+    yield from (int(word) for word in read(f"{group}/memory.max").split() if word.isdecimal())
 
 
 def detect_gpus() -> tuple[int, ...]:

@@ -168,7 +168,7 @@ class Control:
         with _changing(task):
             await self._book.change([Change(task, record)])
         task.start_by = None
-        self._queue.reschedule(task)
+        self._queue.add(task)
         self._queue.fill()
         return task
 
@@ -221,8 +221,7 @@ def _changing(*tasks: Task) -> Iterator[None]:
 
 def _has_open_input(task: Task) -> bool:
     """Whether an action of it keeps its standard input open."""
-    actions = [*task.spec.actions, *task.spec.cleanup]
     return any(
         action.machine == "process" and from_json(ProcessParameters, action.parameters).open_stdin
-        for action in actions
+        for action in task.spec.all_actions
     )

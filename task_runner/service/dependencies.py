@@ -20,13 +20,13 @@ class Dependants:
         self._by_task: dict[str, dict[str, Task]] = {}
 
     def add(self, task: Task) -> None:
-        if '"after"' not in task.spec_json:
+        if not task.mentions("after"):
             return  # most name none, and reading a spec takes longer than this look
         for each in task.spec.after:
             self._by_task.setdefault(each.task, {})[task.id] = task
 
     def discard(self, task: Task) -> None:
-        if '"after"' not in task.spec_json:
+        if not task.mentions("after"):
             return
         for each in task.spec.after:
             waiting = self._by_task.get(each.task, {})

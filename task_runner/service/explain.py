@@ -132,9 +132,9 @@ def _process(portrait: Portrait, facts: Facts) -> Process:
 
 
 def _planned(spec: Spec, index: int) -> Action | None:
-    """The action as it was asked for; the cleanup is counted behind the others."""
-    both = [*spec.actions, *spec.cleanup]
-    return both[index] if 0 <= index < len(both) else None
+    """The action as it was asked for."""
+    actions = spec.all_actions
+    return actions[index] if 0 <= index < len(actions) else None
 
 
 def _current(status: Status | None) -> ActionStatus | None:
@@ -144,7 +144,7 @@ def _current(status: Status | None) -> ActionStatus | None:
 
 def _decisive(facts: Facts) -> ActionStatus | None:
     """Of a task that is over: the action that decided how. Not always the last: a cleanup runs after a failure, too."""
-    status, planned = facts.record.status, (*facts.spec.actions, *facts.spec.cleanup)
+    status, planned = facts.record.status, facts.spec.all_actions
     if facts.record.outcome is None or status is None or len(planned) != len(status.actions):
         return None
     tolerated = [each.continue_on_failure for each in planned]

@@ -7,7 +7,9 @@ takes a minute at most. No transaction of the store is spent on it, and a full d
 alone.
 
 The file: MAGIC, then SLOTS records (`_RECORD`): seconds since 1970, then one number for each of FIELDS, NaN where it is
-not known. A sample's slot is its time divided by STEP, modulo SLOTS.
+not known; behind each its checksum (`_CHECK`, CRC-32 of the record), and one that does not fit it is left out. A
+sample's slot is its time divided by STEP, modulo SLOTS. In format 1 there were no checksums: such a file is taken up as
+it is, once, and is one of format 2 from then on.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import math
 import os
 import struct
 import threading
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -48,8 +51,10 @@ _MOST_SURVEYED = 10_000
 #: those that are no counts
 _FRACTIONS = frozenset({"cpu", "load"})
 #: with the fields in it: where another version has others, its file is not read
-MAGIC = f"task-runner history 1 {len(FIELDS)}\n".encode()
+MAGIC = f"task-runner history 2 {len(FIELDS)}\n".encode()
+_MAGIC_1 = f"task-runner history 1 {len(FIELDS)}\n".encode()
 _RECORD = struct.Struct(f"<q{len(FIELDS)}f")
+_CHECK = struct.Struct("<I")
 #: single precision: 7 digits of a size are more than a picture shows, and a day takes half the memory
 
 Values = dict[str, float | None]
@@ -58,7 +63,7 @@ Values = dict[str, float | None]
 def census(book: Book, queue: Queue) -> Values:
     """What the daemon knows of its tasks, by the names in FIELDS."""
     active = [task for task in book.active.values() if task.record.state in ACTIVE]
-    room, surveyed = queue.room(), queue.length <= _MOST_SURVEYED
+    room, surveyed = queue.room(), len(queue) <= _MOST_SURVEYED
     crowds = queue.survey() if surveyed else {}
     total, free = room.total.get(SLOT, math.inf), room.free.get(SLOT, math.inf)
     limited = math.isfinite(total)
@@ -68,7 +73,7 @@ def census(book: Book, queue: Queue) -> Values:
         "stalled": sum(1 for task in active if task.stalled is not None),
         "slots": total - free if limited else None,
         "slotsTotal": total if limited else None,
-        "queued": queue.length,
+        "queued": len(queue),
         **(places if surveyed else {}),
     }
 
@@ -102,29 +107,40 @@ class Ring:
     def open(self, now: float) -> None:
         """Take up what an earlier daemon has seen. Blocks for the disk."""
         try:
-            data = self._opened()
+            data, checked = self._opened()
         except OSError as error:
             self._complain(error)
             return
-        for slot, (at, *numbers) in enumerate(_RECORD.iter_unpack(data)):
+        damaged = 0
+        for slot, record in enumerate(_parts(data, _RECORD.size + (_CHECK.size if checked else 0))):
+            if checked and record[_RECORD.size :] != _check(record[: _RECORD.size]):
+                damaged += any(record)
+                continue
+            at, *numbers = _RECORD.unpack_from(record)
             if now - SLOTS * STEP < at <= now and at // STEP % SLOTS == slot:
                 _RECORD.pack_into(self._data, slot * _RECORD.size, at, *numbers)
+                if not checked:
+                    self._unwritten.add(slot)
+        if damaged:
+            log.warning("%s: %d of its samples are damaged, and are not shown", self._path, damaged)
 
-    def _opened(self) -> bytes:
+    def _opened(self) -> tuple[bytes, bool]:
+        """The records of an earlier daemon, and whether they have checksums."""
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        fd, size = os.open(self._path, flags, 0o600), len(MAGIC) + len(self._data)
+        fd, size = os.open(self._path, flags, 0o600), len(MAGIC) + SLOTS * (_RECORD.size + _CHECK.size)
         try:
             data = os.pread(fd, size + 1, 0)
-            if len(data) != size or not data.startswith(MAGIC):
+            checked = len(data) == size and data.startswith(MAGIC)
+            earlier = len(data) == len(_MAGIC_1) + SLOTS * _RECORD.size and data.startswith(_MAGIC_1)
+            if not checked:
                 os.ftruncate(fd, 0)
                 os.posix_fallocate(fd, 0, size)  # from then on a full disk hinders nothing
                 os.pwrite(fd, MAGIC, 0)
-                data = b""
         except OSError:
             os.close(fd)
             raise
         self._file = fd
-        return data[len(MAGIC) :]
+        return data[len(MAGIC) :] if checked or earlier else b"", checked
 
     def write(self) -> None:
         """Write what has come since. Blocks for the disk."""
@@ -140,8 +156,8 @@ class Ring:
             self._opened()
         assert self._file is not None
         for slot in list(self._unwritten):
-            begin = slot * _RECORD.size
-            os.pwrite(self._file, self._data[begin : begin + _RECORD.size], len(MAGIC) + begin)
+            record = bytes(self._data[slot * _RECORD.size : (slot + 1) * _RECORD.size])
+            os.pwrite(self._file, record + _check(record), len(MAGIC) + slot * (_RECORD.size + _CHECK.size))
             self._unwritten.discard(slot)
 
     def close(self) -> None:
@@ -155,6 +171,14 @@ class Ring:
         if not self._trouble:
             log.warning("%s cannot be used, and is tried again: %s", self._path, error.strerror)
         self._trouble = True
+
+
+def _parts(data: bytes, size: int) -> Iterator[bytes]:
+    return (data[begin : begin + size] for begin in range(0, len(data), size))
+
+
+def _check(record: bytes) -> bytes:
+    return _CHECK.pack(zlib.crc32(record))
 
 
 @dataclass(slots=True)

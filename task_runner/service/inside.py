@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from task_runner.errors import FieldError
+from task_runner.kernel.cgroupfiles import look
 from task_runner.model.codec import from_json
 from task_runner.model.machines import ProcessParameters
 from task_runner.model.spec import Spec
@@ -171,11 +172,8 @@ def _remedy() -> str:
 
 
 def _sysctl(name: str) -> str | None:
-    try:
-        with open("/proc/sys/" + name.replace(".", "/"), encoding="ascii") as file:
-            return file.read().strip()
-    except OSError:
-        return None
+    value = look(f"/proc/sys/{name.replace('.', '/')}")
+    return value and value.strip()
 
 
 def _capabilities() -> int:

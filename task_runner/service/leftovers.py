@@ -43,7 +43,7 @@ class Leftovers:
                 await asyncio.sleep(backoff.growing(AGAIN, FACTOR, LONGEST, tries))
 
     def _over(self, task: Task) -> None:
-        if f'"{CONTAINER}"' in task.spec_json and may_have_left(task.record):
+        if task.mentions(CONTAINER) and may_have_left(task.record):
             self._wanted.set()
 
     def _doomed(self, task_id: str, attempt: int) -> bool:

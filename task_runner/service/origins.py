@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import os
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from task_runner.environment.base import SECRET_VARIABLE
 from task_runner.errors import Refused
+from task_runner.service.nearest import nearest
 from task_runner.service.settings import Settings
 
 PREFIX = "TASK_RUNNER_"
@@ -26,6 +26,14 @@ _OTHERS = frozenset(
         "SIDECAR",
     )
 )  # fmt: skip
+_BIND = "where the daemon listens is said by `task-runner serve --bind HOST:PORT` (or unix:/PATH), or by a socket unit"
+#: what is often taken for a setting: the one that is meant, or what to do in place of it
+_MEANT = {
+    **dict.fromkeys(("bind", "binds", "listen", "address", "host", "port", "socket"), _BIND),
+    **dict.fromkeys(("config", "config_file", "conf_file", "settings"), f"the file with settings is named by {CONF}"),
+    **dict.fromkeys(("cert", "certfile", "certificate", "tls_cert", "ssl_cert", "ssl_certfile"), "tls_certificate"),
+    **dict.fromkeys(("key", "keyfile", "tls_keyfile", "ssl_key", "ssl_keyfile"), "tls_key"),
+}
 _PASSWORD = re.compile(r"(?<=://)[^/\s]*@")
 
 
@@ -72,15 +80,18 @@ def strangers(environ: Mapping[str, str] = os.environ) -> Iterator[str]:
         if not name.startswith(PREFIX) or name in _OTHERS or name.startswith(SECRET_VARIABLE):
             continue
         if (plain := name.removeprefix(PREFIX).lower()) not in names:
-            yield f"{variable}: there is no such setting{_near(plain, names, lambda near: PREFIX + near.upper())}"
+            yield f"{variable}: there is no such setting; {_meant(plain, names, lambda near: PREFIX + near.upper())}"
     for key in _file(environ):
         if key not in names:
-            yield f"{environ[CONF]}: {key}: there is no such setting{_near(key, names, str)}"
+            yield f"{environ[CONF]}: {key}: there is no such setting; {_meant(key, names, str)}"
 
 
-def _near(name: str, names: list[str], shown: Any) -> str:
-    found = difflib.get_close_matches(name, names, 1)
-    return f"; {shown(found[0])} is meant?" if found else ""
+def _meant(name: str, names: list[str], shown: Callable[[str], str]) -> str:
+    """What may be meant by a name that is no setting's, in words."""
+    meant = _MEANT.get(name.lower()) or nearest(name, names)
+    if meant is None:
+        return "`task-runner config show` lists those that there are"
+    return f"{shown(meant)} is meant?" if meant in names else meant
 
 
 def _file(environ: Mapping[str, str]) -> dict[str, Any]:

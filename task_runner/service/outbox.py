@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from task_runner.lib.backoff import growing
+from task_runner.lib.backoff import growing, jittered
 from task_runner.lib.clock import stamp
 from task_runner.model.codec import to_json
 from task_runner.model.terms import NotifyOn, Webhook
@@ -77,7 +77,7 @@ def messages(task: Task, record: Record, event: StoredEvent) -> list[Op]:
 
     ``task`` still has its earlier record; a new task has this very one.
     """
-    if '"notify"' not in task.spec_json:
+    if not task.mentions("notify"):
         return []
     ops = list[Op]()
     again = record.attempt != task.record.attempt
@@ -186,7 +186,7 @@ def settle(message: Message, answer: Answer, *, again: str | None, at: str) -> l
 
 def delay(tries: int, chance: float) -> float:
     """Seconds until a message that has been sent so often in vain is sent again."""
-    return growing(FIRST_DELAY, 2.0, LAST_DELAY, tries) * (1 + JITTER * (2 * chance - 1))
+    return jittered(growing(FIRST_DELAY, 2.0, LAST_DELAY, tries), JITTER, chance)
 
 
 def send_again(message: Message, at: str) -> list[Op]:

@@ -21,6 +21,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
+from task_runner.lib.backoff import growing
 from task_runner.model.state import Outcome, State
 from task_runner.model.terms import Condition
 from task_runner.service.alarms import Alarms
@@ -28,7 +29,7 @@ from task_runner.service.book import Book
 from task_runner.service.entities import Entities
 from task_runner.service.schedule import SLOT, Line, Want, unfit
 from task_runner.service.task import Task
-from task_runner.service.waiting import UNCONSIDERED, Crowd, Place, Waiting, due_at, start_by, too_late, verdict_on
+from task_runner.service.waiting import UNCONSIDERED, Crowd, Place, Waiting, start_by, survey, too_late, verdict_on
 
 #: seconds after which a task that the service was about to change is looked at again …
 RECHECK = 1.0
@@ -179,8 +180,8 @@ class Parking:
     def _leave(self, waiting: Waiting, now: float) -> None:
         delay = RECHECK
         if waiting.doomed:
-            delay = min(RECHECK_LAST, RECHECK * 2 ** min(waiting.asked, 10))
             waiting.asked += 1
+            delay = growing(RECHECK, 2.0, RECHECK_LAST, waiting.asked)
         self.alarms.at_age(now + delay, waiting)
         if waiting.doomed and not waiting.task.ending:
             self._cancel(waiting.task, waiting.verdict, waiting.outcome)
@@ -283,16 +284,7 @@ class Parking:
 
     def survey(self) -> dict[Place, Crowd]:
         """How many wait, and since when, by what they wait for."""
-        crowds: dict[Place, Crowd] = {}
-        for waiting in self._waiting.values():
-            since = due_at(waiting.task.record)
-            crowd = crowds.get(waiting.place)
-            if crowd is None:
-                crowds[waiting.place] = Crowd(1, since)
-            else:
-                crowd.count += 1
-                crowd.since = min(crowd.since, since)
-        return crowds
+        return survey(self._waiting.values())
 
     def reason(self, waiting: Waiting) -> str:
         """Why a task waits: what the last look at it found."""

@@ -7,12 +7,10 @@ itself and by everyone who wants it sooner. It costs what has changed and what i
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import math
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Protocol
 
 from task_runner.environment.base import Environment, Launch, Refusal
 from task_runner.errors import TaskRunnerError
@@ -27,18 +25,12 @@ from task_runner.service.parking import Parking
 from task_runner.service.schedule import GPUS, Limits, Plan, Room, schedule, waits_for
 from task_runner.service.task import Task
 from task_runner.service.waiting import CONSIDERED, Crowd, Place, Waiting, needs
+from task_runner.service.waker import Handle, Waker
 
 log = logging.getLogger(__name__)
 
 #: seconds before a launch that the environment refused is tried again: doubled each time, up to the last
 RETRY_FIRST, RETRY_LAST = 0.1, 30.0
-
-
-class Handle(Protocol):
-    """What a timer of the event loop is."""
-
-    def cancel(self) -> object:
-        """Let it not go off."""
 
 
 class Queue:
@@ -66,7 +58,6 @@ class Queue:
         self._environment = environment
         self.limits = limits
         self.grant = grant or _gpus_alone
-        self._call_later = call_later
         #: launched and not over
         self.running: set[str] = set()
         #: launched and not yet seen to run
@@ -87,48 +78,39 @@ class Queue:
             due=lambda tasks: self.due(tasks),
             waits_for=lambda want: waits_for(want, self.room(), self._plan),
         )
-        #: batches whose tasks are not to start; `unheld` tells that it has changed
+        #: batches whose tasks are not to start
         self.held = self._parking.held
         self._plan = Plan(self.room())
         #: launches that the environment refused, or for which there was nothing to grant
         self.refused_launches = 0
         self._filling = False
-        self._closed = False
-        self._soon: Handle | None = None
-        self._timer: Handle | None = None
-        self._timer_at = math.inf
+        self._waker = Waker(book.clock, self.fill, call_later)
         book.on_final.append(self._over)
 
     def __len__(self) -> int:
+        """How many wait."""
         return len(self._parking)
 
     def close(self) -> None:
         """Start nothing any more, and wake up no more."""
-        self._closed = True
-        for timer in (self._soon, self._timer):
-            if timer is not None:
-                timer.cancel()
+        self._waker.close()
 
     # -- news: noted here, acted on in `fill`
 
     def add(self, task: Task) -> None:
         """Let a task wait its turn; one that waits already is considered anew."""
         self._parking.add(task)
-        self._fill_soon()
-
-    def reschedule(self, task: Task) -> None:
-        """The time of a waiting task has been changed."""
-        self.add(task)
+        self._waker.soon()
 
     def remove(self, task: Task) -> None:
         """Let a task wait no more."""
         self._parking.remove(task)
-        self._fill_soon()
+        self._waker.soon()
 
-    def unheld(self, batch: str) -> None:
-        """Whether a batch is held has changed."""
-        del batch
-        self._fill_soon()
+    def hold(self, batch: str, held: bool) -> None:
+        """Start no tasks of a batch, or start them again."""
+        (self.held.add if held else self.held.discard)(batch)
+        self._waker.soon()
 
     def adopt(self, task: Task) -> None:
         """Count a task that was launched by an earlier daemon, with `task.gpus` as its claim says. May be called again
@@ -137,13 +119,13 @@ class Queue:
         self.running.add(task.id)
         self._holds.take(task.id, needs(task), task.gpus)
         self._parking.occupy(task)
-        self._fill_soon()
+        self._waker.soon()
 
     def started(self, task: Task) -> None:
         """A launched task was seen to run."""
         if task.id in self.starting:
             self.starting.discard(task.id)
-            self._fill_soon()
+            self._waker.soon()
 
     def back(self, task: Task) -> None:
         """A launched task waits again, at its old place: its launch is proven not to have happened, or this attempt is
@@ -171,7 +153,7 @@ class Queue:
     def _over(self, task: Task) -> None:
         self._release(task)
         self._parking.over(task)
-        self._fill_soon()
+        self._waker.soon()
 
     def _release(self, task: Task) -> None:
         self.running.discard(task.id)
@@ -192,10 +174,10 @@ class Queue:
 
     def fill(self) -> None:
         """Act on the news, and launch all that may start."""
-        if self._closed:
+        if self._waker.closed:
             return
         if self._filling:  # called by somebody whom it has called
-            self._fill_soon()
+            self._waker.soon()
             return
         self._filling = True
         try:
@@ -205,7 +187,7 @@ class Queue:
             self._filling = False
         seconds = self._parking.alarms.sleep()
         if seconds is not None:
-            self._sleep(seconds)
+            self._waker.within(seconds)
 
     def _pass(self) -> bool:
         """Decide once; False if it was decided for tasks that must not start, so that it has to be done again."""
@@ -253,35 +235,6 @@ class Queue:
         failpoint.reach("start.before-launch")
         self._environment.launch(Launch(task_id=task.id, attempt=attempt, spec=task.spec_json, grant=grant))
         failpoint.reach("start.after-launch")
-
-    def _fill_soon(self) -> None:
-        if self._soon is None and not self._closed:
-            self._soon = self._after(0.0, self._fill_now)
-
-    def _fill_now(self) -> None:
-        self._soon = None
-        self.fill()
-
-    def _sleep(self, seconds: float) -> None:
-        """Have `fill` called after so many seconds at the latest."""
-        at = self._book.clock.monotonic() + seconds
-        if self._timer_at <= at:
-            return
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer, self._timer_at = self._after(seconds, self._woken), at
-
-    def _woken(self) -> None:
-        self._timer, self._timer_at = None, math.inf
-        self.fill()
-
-    def _after(self, seconds: float, act: Callable[[], None]) -> Handle:
-        return (self._call_later or asyncio.get_running_loop().call_later)(seconds, act)
-
-    @property
-    def length(self) -> int:
-        """How many wait."""
-        return len(self._parking)
 
     def survey(self) -> dict[Place, Crowd]:
         """How many wait, and since when, by what they wait for. Costs what waits."""

@@ -61,7 +61,7 @@ def _load(book: Book, queue: Queue, environment: Environment, remove: Callable[[
         if task.waiting and task.batch in queue.held:
             task.wish = State.PAUSED  # it was just starting, and has not been asked
         task.record = replace(task.record, state=State.UNKNOWN)
-        if '"gpus"' in task.spec_json:
+        if task.mentions("gpus"):
             task.gpus = environment.look(task.id, task.record.attempt).gpus
         queue.adopt(task)
         launched.append(task)

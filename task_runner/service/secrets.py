@@ -6,7 +6,6 @@ runners and into signatures. Nothing else may hold them: no error, no log, no an
 
 from __future__ import annotations
 
-import difflib
 import errno
 import hmac
 import logging
@@ -20,6 +19,7 @@ from task_runner.environment.base import SECRET_VARIABLE
 from task_runner.errors import FieldError, NotFound, Refused
 from task_runner.model.spec import Action, Spec
 from task_runner.model.terms import LEAST_MASKED
+from task_runner.service.nearest import did_you_mean
 
 log = logging.getLogger(__name__)
 
@@ -69,8 +69,7 @@ class Secrets:
                 return _text(self._variables[name].encode("utf-8", "surrogateescape"))
             except ValueError as error:
                 raise NotFound(f"the secret {name!r} cannot be used: {error}") from None
-        near = difflib.get_close_matches(name, self.names(), n=1)
-        raise NotFound(f"the server knows no secret {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+        raise NotFound(f"the server knows no secret {name!r}{did_you_mean(name, self.names())}")
 
     def name_of(self, value: str) -> str | None:
         """The name of a secret that has this value, the first in order. Blocks: it reads them all."""

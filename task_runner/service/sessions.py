@@ -12,6 +12,7 @@ import logging
 import secrets
 from dataclasses import dataclass, field
 
+from task_runner.errors import StorageFull, TaskRunnerError
 from task_runner.lib.clock import Clock, stamp
 from task_runner.service import when
 from task_runner.service.book import Book
@@ -52,6 +53,8 @@ class Sessions:
         #: in the order of their opening
         self._by_digest: dict[str, Session] = {}
         self._unsaved: dict[str, Session] = {}
+        #: digests of those that have been signed out, which the store has refused to forget
+        self._unforgotten: set[str] = set()
 
     def load(self, book: Book) -> None:
         """Read those of the store whose tokens are still good."""
@@ -94,9 +97,9 @@ class Sessions:
     def _has_lost_its_token(self, token: Token, now: float) -> bool:
         return token.is_over(now) or (token.ended is not None and token.ended.is_set())
 
-    async def open(self, token: Token) -> tuple[Session, str]:
+    async def open(self, token: Token, in_place_of: Session | None = None) -> tuple[Session, str]:
         """A new session with a token, and its secret, which is not to be had again. It outlives the daemon when this
-        returns, if the disk has space for it."""
+        returns, if the disk has space for it. ``in_place_of``: ends with this."""
         assert self._book is not None
         digest_of_token = self.tokens.digest(token)
         assert digest_of_token is not None
@@ -104,16 +107,37 @@ class Sessions:
         session = Session(token=token, digest=_digest(secret), created_at=now, expires_at=now + self._seconds)
         mine = [each for each in self._by_digest.values() if each.token is token]
         over = mine[: max(0, len(mine) + 1 - MOST_OF_A_TOKEN)]
+        if in_place_of is not None and in_place_of not in over:
+            over.append(in_place_of)
         self._by_digest[session.digest] = session
         values = (session.digest, digest_of_token, stamp(now), stamp(session.expires_at))
         keep: Op = ("INSERT INTO sessions VALUES (?, ?, ?, ?)", values)
         await self._book.write_now_or_later([*self._end(over), keep])
         return session, secret
 
-    async def close(self, session: Session) -> None:
-        """End one. It is forgotten when this returns, if the disk has space for that; else when it has."""
+    async def close(self, secret: str) -> None:
+        """End the session with this secret, if there is one: nothing brings it back when this returns.
+
+        Raises StorageFull: then it has ended, but the store has yet to forget it, and a daemon that is killed before
+        that leaves one that takes it up again. To ask again says whether it has.
+        """
         assert self._book is not None
-        await self._book.write_now_or_later(self._end([session]))
+        digest = _digest(secret)
+        session = self._by_digest.get(digest)
+        if session is None and digest not in self._unforgotten:
+            return
+        ops = [_forget(digest)] if session is None else self._end([session])
+        try:
+            await self._book.write(ops)
+        except TaskRunnerError as error:
+            if digest not in self._unforgotten:
+                self._unforgotten.add(digest)
+                self._book.backlog.keep(ops)
+            raise StorageFull(
+                f"signed out, but that could not be stored ({error}): should the daemon be killed before there is "
+                "space, the session is good again until it expires; to revoke its token ends it, too"
+            ) from None
+        self._unforgotten.discard(digest)
 
     def _end(self, sessions: list[Session]) -> list[Op]:
         for session in sessions:
@@ -127,6 +151,8 @@ class Sessions:
         assert self._book is not None
         while True:
             await asyncio.sleep(LOOK_SECONDS)
+            if self._book.storage_error is None:  # by now it has taken all that it had refused
+                self._unforgotten.clear()
             ops = self._end([each for each in self._by_digest.values() if self._is_over(each)])
             ops += [_move(session) for session in self._unsaved.values()]
             self._unsaved.clear()

@@ -1,26 +1,23 @@
 """The store: what was accepted and what is known, in SQLite (WAL, synchronous=FULL).
 
-One thread writes. It takes everything that waits, commits it as one transaction, and then tells all who waited:
-a thousand clients share an fsync. Whoever awaits `write` and gets no error may rely on it after a power cut.
+One thread writes (service/commits.py), and every thread reads for itself. Whoever awaits `write` and gets no error may
+rely on it after a power cut.
 """
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
-import queue
 import sqlite3
 import threading
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from task_runner.errors import Damaged, Refused, StorageFull
-from task_runner.lib import failpoint
+from task_runner.errors import Damaged, Refused
 from task_runner.lib.taskdir import set_aside
 from task_runner.service.batch import COLUMNS, Batch, batch_of
+from task_runner.service.commits import Writer
 from task_runner.service.integrity import check_content, check_file
 from task_runner.service.statements import (
     ADDED_2,
@@ -41,6 +38,7 @@ from task_runner.service.statements import (
 from task_runner.service.task import Task
 
 log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Query:
@@ -72,13 +70,6 @@ class _Reader:
 
 
 @dataclass(slots=True)
-class _Job:
-    ops: list[Op]
-    done: asyncio.Future[None] | None = None
-    loop: asyncio.AbstractEventLoop | None = None
-
-
-@dataclass(slots=True)
 class Store:
     """The database of one state directory."""
 
@@ -87,10 +78,9 @@ class Store:
     set_aside: str | None = None
     #: there was none, or none that could be used
     made_new: bool = False
-    #: called with the seconds that a transaction took, in the store's own thread
+    #: called with the seconds that a transaction took, in the writer's thread
     on_commit: Callable[[float], None] = lambda _seconds: None
-    _jobs: queue.SimpleQueue[_Job | None] = field(default_factory=queue.SimpleQueue)
-    _thread: threading.Thread | None = None
+    _writer: Writer | None = None
     _readers: list[_Reader] = field(default_factory=list)
     _local: threading.local = field(default_factory=threading.local)
 
@@ -100,16 +90,15 @@ class Store:
         """Open or make the database. One that is damaged is set aside. Raises Refused for a newer one."""
         try:
             check_file(self.path)
-            writer = self._connect(check=True)
+            db = self._connect(check=True)
         except sqlite3.OperationalError as error:
             raise Refused(f"cannot open {self.path}: {error}") from error
         except (sqlite3.DatabaseError, Damaged) as error:
             log.warning("%s is damaged (%s)", self.path, error)
             aside = [set_aside(self.path + extra) for extra in ("", "-wal", "-shm")]
             self.set_aside = next(filter(None, aside), None)
-            writer = self._connect()
-        self._thread = threading.Thread(target=self._write_all, args=(writer,), name="store", daemon=True)
-        self._thread.start()
+            db = self._connect()
+        self._writer = Writer(db, lambda seconds: self.on_commit(seconds))
 
     def _connect(self, *, check: bool = False) -> sqlite3.Connection:
         db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=30)
@@ -136,42 +125,17 @@ class Store:
 
     def close(self) -> None:
         """Write what waits, then close."""
-        if self._thread is not None:
-            self._jobs.put(None)
-            self._thread.join()
+        if self._writer is not None:
+            self._writer.close()
         while self._readers:
             reader = self._readers.pop()
             with reader.busy:  # a look-up in a thread goes on when whoever awaited it is cancelled
                 reader.db.close()
 
-    # -- writing
-
     async def write(self, ops: list[Op]) -> None:
         """Make these changes, all or none, and bring them to stable storage. Raises StorageFull."""
-        loop = asyncio.get_running_loop()
-        job = _Job(ops, loop.create_future(), loop)
-        self._jobs.put(job)
-        assert job.done is not None
-        await job.done
-
-    def _write_all(self, db: sqlite3.Connection) -> None:
-        ended = False
-        while not ended:
-            jobs = []
-            job = self._jobs.get()
-            while job is not None:
-                jobs.append(job)
-                try:
-                    job = self._jobs.get_nowait()
-                except queue.Empty:
-                    break
-            ended = job is None
-            if jobs:
-                began = time.perf_counter()
-                errors = _commit_each(db, jobs)
-                self.on_commit(time.perf_counter() - began)
-                _settle(jobs, errors)
-        db.close()
+        assert self._writer is not None
+        await self._writer.write(ops)
 
     # -- reading
 
@@ -301,50 +265,3 @@ class Store:
             StoredChange(StoredEvent(seq, task_id, at, json.loads(data), of), before and json.loads(before))
             for seq, task_id, at, data, of, before in self._read(*changes(origin, since, limit))
         ]
-
-
-def _commit_each(db: sqlite3.Connection, jobs: list[_Job]) -> list[Exception | None]:
-    """What went wrong with each: together if that works, else one by one, so that a faulty one fails alone."""
-    error = _commit(db, jobs)
-    if isinstance(error, Damaged) and len(jobs) > 1:
-        return [_commit(db, [job]) for job in jobs]
-    return [error] * len(jobs)
-
-
-def _commit(db: sqlite3.Connection, jobs: Iterable[_Job]) -> Exception | None:
-    """One transaction for all. Returns what went wrong; then nothing of it was done."""
-    try:
-        db.execute("BEGIN IMMEDIATE")
-        for job in jobs:
-            for sql, values in job.ops:
-                db.execute(sql, values)
-        failpoint.reach("store.before-commit")
-        db.execute("COMMIT")
-        failpoint.reach("store.after-commit")
-    except (sqlite3.Error, ValueError) as error:  # ValueError: text that is no Unicode
-        if db.in_transaction:
-            db.execute("ROLLBACK")
-        log.warning("the store did not take a change: %s", error, extra={"action": "commit_failed"})
-        if isinstance(error, sqlite3.OperationalError):
-            return StorageFull(f"tasks.db: {error}")
-        return Damaged(f"tasks.db: {error}")
-    return None
-
-
-def _settle(jobs: list[_Job], errors: list[Exception | None]) -> None:
-    """Tell all who waited: one call into each event loop, not one a job."""
-
-    def tell() -> None:
-        for job, error in zip(jobs, errors, strict=True):
-            if job.done is not None and not job.done.done():
-                if error is None:
-                    job.done.set_result(None)
-                else:
-                    job.done.set_exception(error)
-
-    loop = jobs[0].loop
-    assert loop is not None
-    try:
-        loop.call_soon_threadsafe(tell)
-    except RuntimeError:
-        pass  # the loop is closed: nobody waits any more

@@ -40,8 +40,9 @@ def _of_waiting(found: Explanation, waits: WaitsFor) -> Iterator[str]:
             yield f"Task {each.task_id} must be over first; it is {each.state or 'not there any more'}."
             break
     if waits.ahead_count:
-        tasks = "1 task" if waits.ahead_count == 1 else f"{waits.ahead_count} tasks"
-        yield f"{tasks} of entity {waits.entity!r} come before it: the next is {waits.ahead[0]}."
+        one = waits.ahead_count == 1
+        tasks, come = ("1 task", "comes") if one else (f"{waits.ahead_count} tasks", "come")
+        yield f"{tasks} of entity {waits.entity!r} {come} before it: the next is {waits.ahead[0]}."
     if found.previous:
         yield f"It is attempt {found.attempt}; the one before ended {_past_words(found.previous[-1])}."
 

@@ -129,6 +129,12 @@ class Task:
             self._spec = from_json(Spec, json.loads(self.spec_json))
         return self._spec
 
+    def mentions(self, word: str) -> bool:
+        """Whether a word stands in its spec, as a field or as a value. Asked before the spec itself: to look into the
+        text costs next to nothing, to read it a hundred times as much, and most tasks have none of what is asked for.
+        """
+        return f'"{word}"' in self.spec_json
+
     def start_over(self) -> None:
         """Forget what belonged to an attempt that has ended."""
         self.intent, self.wish, self.stall, self.launched_at = None, None, None, None

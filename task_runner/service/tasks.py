@@ -1,33 +1,31 @@
-"""The task service: what there is in one state directory, put together, and how a task is found and removed.
+"""The task service: what there is in one state directory, put together, and how a task is found.
 
-Each noun has its own module: accepting (accept.py), controlling (control.py), batches (batches.py).
+Each noun has its own module: accepting (accept.py), controlling (control.py), removing (removal.py), batches
+(batches.py).
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import re
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from task_runner.environment.base import Environment
-from task_runner.errors import Conflict, NotFound, StorageFull, Unavailable
+from task_runner.errors import NotFound, Unavailable
 from task_runner.lib.clock import Clock
 from task_runner.lib.statedir import StateDirectory
-from task_runner.model.codec import to_json
 from task_runner.model.spec import Spec
-from task_runner.model.state import State
-from task_runner.service import batch as batch_rows
-from task_runner.service import required, statements, traceoptions
+from task_runner.service import required, traceoptions
 from task_runner.service.accept import Acceptance, Accepted, BatchOrder
 from task_runner.service.accounts import Accounts
 from task_runner.service.admission import Admission, Rule
 from task_runner.service.aliases import Aliases
+from task_runner.service.background import Background
 from task_runner.service.batches import Batches
 from task_runner.service.book import Book
-from task_runner.service.capacity import Capacity, detect, misfits_of, room_json
+from task_runner.service.capacity import Capacity, detect, misfits_of
 from task_runner.service.containers import Containers
 from task_runner.service.control import Control
 from task_runner.service.disk import Disk
@@ -44,6 +42,7 @@ from task_runner.service.liveuse import LiveUse
 from task_runner.service.notify import Notifier
 from task_runner.service.queue import Queue
 from task_runner.service.recovery import Examined, examine, load
+from task_runner.service.removal import Removal
 from task_runner.service.retention import Retention
 from task_runner.service.schedule import Limits
 from task_runner.service.secrets import Secrets
@@ -55,8 +54,6 @@ from task_runner.service.templates import Templates
 from task_runner.service.tokens import ADMIN, Tokens
 from task_runner.service.tracing import Tracer
 from task_runner.service.watch import Watch
-
-log = logging.getLogger(__name__)
 
 _PREFIX = re.compile(r"[0-9a-f]{4,16}")
 
@@ -84,10 +81,7 @@ class TaskService:
         self.recovered = asyncio.Event()
         #: and this came of it
         self.examined = Examined(0, 0)
-        self._background: list[asyncio.Task[None]] = []
-        self._jobs: set[asyncio.Task[None]] = set()
-        #: tasks that are being removed
-        self._leaving: set[str] = set()
+        self._background = Background()
 
     # -- life
 
@@ -102,21 +96,20 @@ class TaskService:
         self.drain.load()
         self.tokens.load(self.book)
         self.sessions.load(self.book)
-        launched = await load(self.book, self.queue, self.environment, self._begin_removal)
-        self._background = [
-            asyncio.create_task(self._recover(launched), name="recover"),
-            asyncio.create_task(self.watch.run(), name="watch"),
-            asyncio.create_task(self.watch.scan(), name="scan"),
-            asyncio.create_task(self.retention.run(), name="retention"),
-            asyncio.create_task(self.disk.run(), name="disk"),
-            asyncio.create_task(self.notifier.run(), name="notify"),
-            asyncio.create_task(self.leftovers.run(), name="leftovers"),
-            asyncio.create_task(self.tokens.run(), name="tokens"),
-            asyncio.create_task(self.sessions.run(), name="sessions"),
-            asyncio.create_task(self.history.run(), name="history"),
-        ]
+        launched = await load(self.book, self.queue, self.environment, self._removal.begin)
+        loop = self._background.loop
+        loop("recover", self._recover(launched))
+        loop("watch", self.watch.run())
+        loop("scan", self.watch.scan())
+        loop("retention", self.retention.run())
+        loop("disk", self.disk.run())
+        loop("notify", self.notifier.run())
+        loop("leftovers", self.leftovers.run())
+        loop("tokens", self.tokens.run())
+        loop("sessions", self.sessions.run())
+        loop("history", self.history.run())
         if self.tracer is not None:
-            self._background.append(asyncio.create_task(self.tracer.run(), name="tracing"))
+            loop("tracing", self.tracer.run())
 
     def _compose(self, capacity: Capacity) -> None:
         settings = self.settings
@@ -180,9 +173,9 @@ class TaskService:
             admit=admission.check,
             accepted=self._accepted,
         )
-        self.queue.cancel = lambda *ending: self._in_background(self.control.cancel_unstarted(*ending))
-        self.queue.due = lambda tasks: self._in_background(self.control.make_due(tasks))
-        self.book.on_final.append(self._remove_if_deleted)
+        self.queue.cancel = lambda *ending: self._background.job(self.control.cancel_unstarted(*ending))
+        self.queue.due = lambda tasks: self._background.job(self.control.make_due(tasks))
+        self._removal = Removal(self.book, self.environment, self.control, self._background)
         self.templates = Templates(self.book, settings.templates_dir)
         self.drain = Drain(self.book, self.queue)
         self.disk = Disk(self.book, self.environment, self.queue, settings)
@@ -193,13 +186,11 @@ class TaskService:
             directory=settings.state_dir,
         )
         self.leftovers = Leftovers(self.book, self.environment)
-        self.retention = Retention(self.book, settings, self.disk, self._remove)
+        self.retention = Retention(self.book, settings, self.disk, self._removal.remove)
 
     async def stop_serving(self) -> None:
         """Let go of everything. Tasks go on."""
-        for job in self._background:
-            job.cancel()
-        await asyncio.gather(*self._background, return_exceptions=True)
+        await self._background.stop()
         await self.tokens.note_uses()
         self.queue.close()
         await self.environment.close()
@@ -208,6 +199,11 @@ class TaskService:
     async def _recover(self, launched: list[Task]) -> None:
         self.examined = await examine(launched, self.book, self.queue, self.watch)
         self.recovered.set()
+
+    def require_ready(self) -> None:
+        """Raises Unavailable until every task of an earlier daemon has been examined."""
+        if not self.recovered.is_set():
+            raise Unavailable("the daemon is examining the tasks of its predecessor")
 
     # -- accepting
 
@@ -254,7 +250,7 @@ class TaskService:
             if len(ids) > 1:
                 raise NotFound(f"more than one task has an id that begins with {task_id}")
             task = self.get(ids[0]) if ids else None
-        if task is None or task.deleted or task.id in self._leaving:
+        if task is None or task.deleted or task.id in self._removal.leaving:
             raise NotFound(f"there is no task {task_id[:80]!r}")
         return task
 
@@ -279,93 +275,5 @@ class TaskService:
 
     async def delete(self, task_id: str) -> None:
         """Forget a task. One that is active is hidden at once, stopped, and removed when it is over. Raises Conflict
-        where other tasks wait for its end, and StorageFull: where the store does not know of its end its files go not
-        before it does, since nothing else tells the next daemon that it has run."""
-        task = self.get(task_id)
-        if waiting := self.book.dependants.waiting_for(task.id):
-            raise Conflict(f"task {waiting[0].id} waits for this one: stop or delete it first")
-        if task.final and not task.ending:
-            self._leaving.add(task.id)  # before the store is waited for: meanwhile it could be tried again
-        try:
-            await self.book.write([statements.hide(task.id)])
-        except StorageFull:
-            if not task.final or self.book.is_unsaved(task):
-                self._leaving.discard(task.id)
-                raise
-        task.deleted = True
-        self.book.hub.publish_gone([task.id])
-        if task.final:
-            self._begin_removal(task)
-        else:
-            await self._stop_deleted(task)
-
-    async def _stop_deleted(self, task: Task) -> None:
-        intent = task.intent
-        await self.control.request_stop(
-            task, intent.signal if intent else None, intent.grace_seconds if intent else None
-        )
-
-    def _remove_if_deleted(self, task: Task) -> None:
-        if task.deleted:
-            self._begin_removal(task)
-
-    def _begin_removal(self, task: Task) -> None:
-        self._in_background(self._remove([task.id]))
-
-    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
-        job = asyncio.ensure_future(work)
-        self._jobs.add(job)
-        job.add_done_callback(self._done)
-
-    def _done(self, job: asyncio.Task[None]) -> None:
-        self._jobs.discard(job)
-        if not job.cancelled() and (error := job.exception()) is not None:
-            log.warning("left for later: %s", error)
-
-    async def _remove(self, ids: list[str]) -> None:
-        """Files first: what is left after a crash is a row that says it is to be removed."""
-        self._leaving.update(ids)  # nobody can have one tried again that is about to lose its files
-        try:
-            ops = []
-            for task_id in ids:
-                await asyncio.to_thread(self.environment.discard, task_id)
-                ops += [batch_rows.count_removed(task_id), *statements.remove(task_id)]
-            await self.book.write_now_or_later(ops)
-        finally:
-            self._leaving.difference_update(ids)
-
-    # -- the node
-
-    def require_ready(self) -> None:
-        """Raises Unavailable until every task of an earlier daemon has been examined."""
-        if not self.recovered.is_set():
-            raise Unavailable("the daemon is examining the tasks of its predecessor")
-
-    def node(self) -> dict[str, Any]:
-        """This daemon in numbers."""
-        active = [task for task in self.book.active.values() if not task.final]
-        states = {state.value: 0 for state in State if state not in (State.EXITED, State.LOST)}
-        for task in active:
-            states[task.record.state.value] += 1
-        return {
-            "states": states,
-            "stalled": sum(1 for task in active if task.stalled is not None),
-            "maxRunning": self.queue.limits.max_running,
-            **room_json(self.queue.room()),
-            "draining": self.drain.since is not None,
-            "drainedAt": self.drain.since,
-            "empty": self.drain.empty,
-            "outputQuota": {"bytes": self.settings.output_quota_bytes, "used": self.disk.output_bytes},
-            "ready": self.recovered.is_set(),
-            "storage": {"ok": self.book.storage_error is None, "error": self.book.storage_error},
-            "storeSetAside": self.store.set_aside,
-        }
-
-    def walls(self) -> dict[str, Any]:
-        """What can be put around tasks here, and why the rest cannot. Blocks: engines are asked, a sandbox is tried."""
-        return {
-            "limits": to_json(self.environment.means()),
-            "engines": self.containers.engines(),
-            "sandbox": {"problem": self.inside.why_no_sandbox()},
-            "sidecars": {"problem": self.inside.why_no_sidecar()},
-        }
+        where other tasks wait for its end, and StorageFull."""
+        await self._removal.delete(self.get(task_id))

@@ -13,8 +13,9 @@ from task_runner.errors import FieldError, InvalidRequest
 from task_runner.model import placeholder
 from task_runner.model.placeholder import Path
 from task_runner.model.template import Parameter, ParameterType, Template, Value
+from task_runner.service.nearest import did_you_mean
 from task_runner.service.validate import parse_spec
-from task_runner.service.validate_record import MOST_FAULTS, Record, no_such_field
+from task_runner.service.validate_record import MOST_FAULTS, Record
 
 RECORD = Record(Template)
 #: characters that the values may add to a task
@@ -157,7 +158,7 @@ def _values(template: Template, given: Mapping[str, Any]) -> tuple[dict[str, Val
     for name in given:
         if name not in template.parameters:
             known = ", ".join(template.parameters) or "none"
-            text = no_such_field(str(name), list(template.parameters)).replace("no such field", "no such parameter")
+            text = f"no such parameter{did_you_mean(str(name), template.parameters)}"
             faults.append(FieldError(f"parameters.{str(name)[:100]}", f"{text}; there are: {known}"))
     for name, parameter in template.parameters.items():
         value = given.get(name)

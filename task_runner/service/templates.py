@@ -10,10 +10,10 @@ from task_runner.errors import Conflict, Damaged, FieldError, InvalidRequest, No
 from task_runner.model.codec import from_json, to_json
 from task_runner.model.template import Template
 from task_runner.service.book import Book
+from task_runner.service.nearest import did_you_mean
 from task_runner.service.statements import Op
 from task_runner.service.templatefiles import MOST_BYTES, NAME, Known, TemplateFiles
 from task_runner.service.templateform import fill, parse_template
-from task_runner.service.validate_record import no_such_field
 
 log = logging.getLogger(__name__)
 
@@ -134,7 +134,7 @@ class Templates:
         try:
             known = self.get(name)
         except NotFound as error:
-            near = no_such_field(name, [each.name for each in self.all()]).removeprefix("no such field")
+            near = did_you_mean(name, [each.name for each in self.all()])
             raise InvalidRequest(fields=[FieldError("template", f"{error}{near}"), *faults]) from None
         if known.template is None:
             faults.append(FieldError("template", f"the template {name!r} cannot be used: {known.error}"))

@@ -80,7 +80,7 @@ class Tracer:
         known, record = spans.names(task), task.record
         came = record.trace.flags & RANDOM if record.trace is not None else 0
         flags = came | (SAMPLED if self._is_sampled(task) else 0)
-        actions = len(task.spec.actions) + len(task.spec.cleanup)
+        actions = len(task.spec.all_actions)
         ids = (known.action(record.attempt, index) for index in range(actions))
         return [tracecontext.parent(known.trace, span_id, flags) for span_id in ids]
 

@@ -6,6 +6,8 @@ import logging
 import re
 import subprocess
 
+from task_runner.kernel.cgroupfiles import read
+
 log = logging.getLogger(__name__)
 
 _SYSTEMCTL_SECONDS = 5.0
@@ -13,11 +15,7 @@ _SYSTEMCTL_SECONDS = 5.0
 
 def warn_of_kill_mode() -> None:
     """Log a warning if this unit's next stop would kill every task. Says nothing where that cannot be known."""
-    try:
-        with open("/proc/self/cgroup", encoding="utf-8") as file:
-            unit, own = unit_of(file.read())
-    except OSError:
-        return
+    unit, own = unit_of(read("/proc/self/cgroup"))
     mode = _kill_mode(unit, own) if unit else None
     if mode not in (None, "process", "none"):
         log.warning(

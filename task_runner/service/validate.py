@@ -17,8 +17,9 @@ from task_runner.errors import FieldError, InvalidRequest
 from task_runner.model.shortform import expand
 from task_runner.model.spec import Spec
 from task_runner.model.template import Template
+from task_runner.service.nearest import did_you_mean
 from task_runner.service.validate_machines import BUILT_IN, check_action, schemas
-from task_runner.service.validate_record import MOST_FAULTS, Record, no_such_field
+from task_runner.service.validate_record import MOST_FAULTS, Record
 from task_runner.service.validate_terms import check_terms
 
 _SPEC = Record(Spec)
@@ -85,8 +86,8 @@ def _with_nearest_form(error: InvalidRequest, body: Any) -> InvalidRequest:
     """A body of no form may be one with its first word misspelt."""
     names = list(body)[:MOST_FAULTS] if isinstance(body, dict) and body.keys().isdisjoint(_FORMS) else []
     for name in names:
-        if (message := no_such_field(name, _FORMS)) != no_such_field(name, ()):
-            return InvalidRequest(fields=[FieldError(name, message), *error.fields])
+        if meant := did_you_mean(name, _FORMS):
+            return InvalidRequest(fields=[FieldError(name, f"no such field{meant}"), *error.fields])
     return error
 
 

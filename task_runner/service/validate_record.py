@@ -6,7 +6,6 @@ in: of all records together it would often be one that does not belong there.
 
 from __future__ import annotations
 
-import difflib
 import functools
 import types
 import typing
@@ -20,6 +19,7 @@ from pydantic_core import ErrorDetails, to_json
 from task_runner.errors import FieldError
 from task_runner.model.constraints import camel
 from task_runner.service.meanings import with_meanings
+from task_runner.service.nearest import did_you_mean
 
 T = TypeVar("T")
 
@@ -70,7 +70,7 @@ class Record(Generic[T]):
             if detail["type"] == "unexpected_keyword_argument":
                 if len(detail["loc"]) == 1:
                     names = [*names, *also]
-                message = no_such_field(str(detail["loc"][-1]), names)
+                message = f"no such field{did_you_mean(str(detail['loc'][-1]), names)}"
             elif detail["type"] == "missing":
                 message = "this field is required"
             yield path, message, of_kind
@@ -84,21 +84,6 @@ def _closed(schema: Any) -> Any:
         return schema
     more = {"additionalProperties": False} if "patternProperties" in schema else {}
     return {**{name: _closed(each) for name, each in schema.items()}, **more}
-
-
-def no_such_field(name: str, known: Sequence[str]) -> str:
-    """What is said of an unknown field."""
-    near = difflib.get_close_matches(name[:100], known, n=1) or _akin(name[:100], known)
-    return f"no such field; did you mean {near[0]!r}?" if near else "no such field"
-
-
-def _akin(name: str, known: Sequence[str]) -> list[str]:
-    """`hostpath` and `max-bytes` differ from what they mean in much but their letters, `timeout` is half of it."""
-
-    def letters(text: str) -> str:
-        return "".join(filter(str.isalnum, text.lower()))
-
-    return [each for each in known if len(letters(name)) > 1 and letters(each).startswith(letters(name))]
 
 
 def _merged(faults: Iterable[tuple[str, str, bool]]) -> Iterable[tuple[str, str]]:

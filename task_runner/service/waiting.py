@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -72,7 +72,7 @@ class Waiting:
         """What it wants, with its place in the order."""
         if self.want is None:
             task = self.task
-            priority = task.spec.priority if '"priority"' in task.spec_json else 0
+            priority = task.spec.priority if task.mentions("priority") else 0
             key = (task.record.rank - priority * priority_seconds, task.seq)
             self.want = Want(key, task.id, needs(task))
         return self.want
@@ -82,7 +82,7 @@ class Waiting:
 
         ``ending_of``: True for a task that is not over, False for one that does not exist.
         """
-        if '"after"' not in self.task.spec_json:
+        if not self.task.mentions("after"):
             return None
         for each in self.task.spec.after:
             ending = ending_of(each.task)
@@ -142,7 +142,7 @@ class Waiting:
 
 def needs(task: Task) -> Needs:
     """What a task needs."""
-    if '"resources"' not in task.spec_json and '"pools"' not in task.spec_json:
+    if not task.mentions("resources") and not task.mentions("pools"):
         return _PLAIN
     return needs_of(task.spec.resources, task.spec.pools)
 
@@ -153,7 +153,7 @@ def start_by(task: Task, clock: Clock) -> float | None:
     The stamps say since when it is due, or from when on it will be; a clock that was set back gives it no longer than
     it has in all.
     """
-    if '"startWithinSeconds"' not in task.spec_json or task.spec.start_within_seconds is None:
+    if not task.mentions("startWithinSeconds") or task.spec.start_within_seconds is None:
         return None
     rest = min(seconds_of(due_at(task.record)) - clock.time(), _longest_wait(task))
     return clock.monotonic() + max(0.0, rest + task.spec.start_within_seconds)
@@ -180,6 +180,20 @@ def verdict_on(task_id: str, ending: Outcome, condition: Condition) -> str | Non
     if condition is Condition.END or ending is Outcome.SUCCEEDED:
         return None
     return f"task {task_id}, which it waits for, ended {ending.value}"
+
+
+def survey(tasks: Iterable[Waiting]) -> dict[Place, Crowd]:
+    """How many there are, and since when, by what they wait for."""
+    crowds: dict[Place, Crowd] = {}
+    for each in tasks:
+        since = due_at(each.task.record)
+        crowd = crowds.get(each.place)
+        if crowd is None:
+            crowds[each.place] = Crowd(1, since)
+        else:
+            crowd.count += 1
+            crowd.since = min(crowd.since, since)
+    return crowds
 
 
 def seconds_of(stamp: str) -> float:

@@ -126,7 +126,7 @@ class Watch:
     def _or_again(self, change: Change) -> Change:
         """An end that the spec wants followed by another attempt is not the end of the task."""
         task, record = change.task, change.record
-        if record.outcome is None or task.intent is not None or task.deleted or '"retry"' not in task.spec_json:
+        if record.outcome is None or task.intent is not None or task.deleted or not task.mentions("retry"):
             return change
         tries = record.attempt - record.first_attempt + 1
         wait = backoff.delay(task.spec.retry, tries, record.outcome, backoff.chance())

@@ -4,60 +4,149 @@ Most of what the start of a daemon, of a verb or of a runner costs is its import
 are done once. KIND is one of `KINDS`, FD a socket that keeps messages apart. Each message is a request in JSON,
 {"env": {…}, "cwd": …, "session": whether it leads a session of its own, "arguments": […]}, sent with descriptors: one
 end of a socket pair, on which first the pid is said, with a descriptor of the process, and at its end its wait status;
-its standard input, output and error; and what else the kind wants.
+its standard input, output and error; and what else the kind wants. If it "follows" a process, a descriptor of that is
+the last.
 """
 
 from __future__ import annotations
 
 import array
+import atexit
+import contextlib
+import ctypes
 import gc
 import importlib
+import importlib.util
 import json
 import os
 import runpy
 import select
 import signal
 import socket
+import subprocess
 import sys
+import tempfile
+import threading
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 Program = Callable[[Sequence[str], Sequence[int]], None]
-#: of the tell-tale, the standard streams and a listening socket
-MOST_DESCRIPTORS = 5
+#: of the tell-tale, the standard streams, a listening socket and the nursery of launchers
+MOST_DESCRIPTORS = 6
 
 
 def daemon() -> Program:
-    """A daemon on a listening socket."""
+    """A daemon on a listening socket; its launcher comes from the nursery whose socket follows, if one does."""
+    import inotify_simple
     import uvicorn
 
     from task_runner.api.star_app import create_app
-    from task_runner.lib import failpoint
+    from task_runner.environment import launching
+
+    # the module of tests; this file, which is a program, has the same name
+    place = importlib.util.spec_from_file_location("nurseries", Path(__file__).parent.parent / "nursery.py")
+    assert place is not None and place.loader is not None
+    nurseries = importlib.util.module_from_spec(place)
+    place.loader.exec_module(nurseries)
+    # what is loaded at the start of a daemon rather than with its modules
+    config = uvicorn.Config(_no_app, access_log=False)
+    config.load()
+    config.get_loop_factory()
+    inotify_simple.INotify().close()  # asks ldconfig where the C library is
 
     def serve(_arguments: Sequence[str], descriptors: Sequence[int]) -> None:
-        failpoint._ARMED.update(failpoint._read(os.environ.get("TASK_RUNNER_FAILPOINT", "")))  # read at import
+        _arm()
+        if descriptors[1:]:
+            launching.subprocess = _forking_launchers(nurseries, descriptors[1])  # type: ignore[attr-defined]
         server = uvicorn.Server(uvicorn.Config(create_app(), access_log=False, timeout_graceful_shutdown=5))
         server.run(sockets=[socket.socket(fileno=descriptors[0])])
 
     return serve
 
 
+async def _no_app(_scope: Any, _receive: Any, _send: Any) -> None:
+    """For a configuration of the server, which wants one."""
+
+
+def _arm() -> None:
+    from task_runner.lib import failpoint
+
+    failpoint._ARMED.update(failpoint._read(os.environ.get("TASK_RUNNER_FAILPOINT", "")))  # read at import
+
+
+def _forking_launchers(nurseries: ModuleType, asks: int) -> Any:
+    """In a daemon: what starts its launcher, in place of `subprocess`."""
+    os.set_inheritable(asks, False)
+    nurseries.adopt("launcher", socket.socket(fileno=asks))
+    groups = _groups()
+
+    def begin(command: Sequence[str], *, env: dict[str, str], **streams: int) -> Any:
+        if _groups() != groups:
+            return subprocess.Popen(command, env=env, **streams)  # the daemon has moved, and its launcher with it
+        return nurseries.Forked("launcher", *command, env=env, follows=True, **streams)
+
+    return SimpleNamespace(Popen=begin)
+
+
+def _groups() -> str:
+    return Path("/proc/self/cgroup").read_text(encoding="utf-8")
+
+
+def launcher() -> Program:
+    """A launcher, which has loaded nothing else and has rehearsed; `arguments` are its whole command line."""
+    from task_runner.lib import launcher
+
+    options = b"{}"
+    with tempfile.TemporaryDirectory() as directory:
+        here, there = socket.socketpair()
+        with here, there:
+            launcher._prepare(launcher._Rehearsal(directory, options, here))
+    launcher.REHEARSALS = 1
+
+    def run(arguments: Sequence[str], _descriptors: Sequence[int]) -> None:
+        _arm()
+        _call(arguments)
+        launcher.main(list(arguments[2:]))
+
+    return run
+
+
+def _call(arguments: Sequence[str]) -> None:
+    """Let the kernel show this command line for this process, as far as there is room (proc(5): arg_start, arg_end)."""
+    fields = Path("/proc/self/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+    begin, end = int(fields[45]), int(fields[46])
+    line = b"".join(os.fsencode(each) + b"\0" for each in arguments)[: end - begin - 1]
+    ctypes.memmove(begin, line.ljust(end - begin, b"\0"), end - begin)
+
+
 def verb() -> Program:
     """The command `task-runner`."""
-    import httpx  # noqa: F401  the verbs import it when they send something
-
     from task_runner.cli.entry import main as begin
     from task_runner.cli.main import COMMANDS
 
     for place in COMMANDS.values():
         importlib.import_module(f"task_runner.cli.{place.partition(':')[0]}")
+    _load_client()
 
     def run(arguments: Sequence[str], _descriptors: Sequence[int]) -> None:
         sys.argv = ["task-runner", *arguments]
         begin()
 
     return run
+
+
+def _load_client() -> None:
+    """What the client of the API imports when it sends something."""
+    import encodings.idna
+
+    import httpx
+
+    import task_runner.client.wire  # noqa: F401
+
+    httpx.Client().close()
 
 
 def runner() -> Program:
@@ -77,6 +166,27 @@ def sayer() -> Program:
     return runner()
 
 
+def python() -> Program:
+    """`python3 -W error -`, which reads its program; it has loaded what samples of the client import."""
+    import warnings
+
+    warnings.simplefilter("error")
+    import task_runner.client
+
+    for each in task_runner.client.__all__:
+        getattr(task_runner.client, each)
+    _load_client()
+
+    def run(arguments: Sequence[str], _descriptors: Sequence[int]) -> None:
+        assert list(arguments) == ["-W", "error", "-"], arguments
+        sys.argv = ["-"]
+        main = ModuleType("__main__")
+        sys.modules["__main__"] = main
+        exec(compile(sys.stdin.read(), "<stdin>", "exec"), vars(main))
+
+    return run
+
+
 def drove() -> Program:
     """The command `drove` of the package drove-cli: its script, when what that imports is there."""
     import droveutils  # noqa: F401
@@ -91,7 +201,7 @@ def drove() -> Program:
     return run
 
 
-KINDS = {each.__name__: each for each in (daemon, verb, runner, sayer, drove)}
+KINDS = {each.__name__: each for each in (daemon, launcher, verb, python, runner, sayer, drove)}
 
 
 class Nursery:
@@ -100,32 +210,41 @@ class Nursery:
     def __init__(self, asks: socket.socket) -> None:
         self._asks = asks
         self._children: dict[int, tuple[int, socket.socket]] = {}
+        #: a descriptor of who is followed, and of who follows and is killed after it
+        self._followed: dict[int, int] = {}
 
     def next(self) -> tuple[dict[str, Any], list[int]] | None:
         """None in the nursery, for ever. In a forked child: what it shall be."""
         poll = select.poll()
         poll.register(self._asks, select.POLLIN)
         while True:
-            for fd, _event in poll.poll():
-                if fd != self._asks.fileno():
-                    poll.unregister(fd)
-                    self._end(fd)
-                    continue
-                ask, descriptors = self._hear()
-                tell, *given = descriptors
-                pid = os.fork()
-                if pid == 0:
-                    self._forget(tell)
-                    return ask, given
-                for each in given:
-                    os.close(each)
-                pidfd = os.pidfd_open(pid)
-                self._children[pidfd] = (pid, socket.socket(fileno=tell))
-                poll.register(pidfd, select.POLLIN)
-                try:
-                    socket.send_fds(self._children[pidfd][1], [b"%d" % pid], [pidfd])
-                except OSError:
-                    pass  # nobody wants to know
+            fd, _event = poll.poll()[0]  # one at a time: what is done about it may close others
+            if fd in self._followed:
+                signal.pidfd_send_signal(self._followed[fd], signal.SIGKILL)
+                poll.unregister(fd)
+                continue
+            if fd != self._asks.fileno():
+                poll.unregister(fd)
+                self._end(fd, poll)
+                continue
+            ask, descriptors = self._hear()
+            tell, *given = descriptors
+            pid = os.fork()
+            if pid == 0:
+                self._forget(tell)
+                return ask, given
+            pidfd = os.pidfd_open(pid)
+            self._children[pidfd] = (pid, socket.socket(fileno=tell))
+            poll.register(pidfd, select.POLLIN)
+            if ask["follows"]:
+                self._followed[leader := given.pop()] = pidfd
+                poll.register(leader, select.POLLIN)
+            for each in given:
+                os.close(each)
+            try:
+                socket.send_fds(self._children[pidfd][1], [b"%d" % pid], [pidfd])
+            except OSError:
+                pass  # nobody wants to know
 
     def _hear(self) -> tuple[dict[str, Any], list[int]]:
         data, ancillary, _flags, _address = self._asks.recvmsg(1 << 20, socket.CMSG_SPACE(4 * MOST_DESCRIPTORS))
@@ -137,7 +256,12 @@ class Nursery:
         descriptors.frombytes(ancillary[0][2])
         return json.loads(data), list(descriptors)
 
-    def _end(self, pidfd: int) -> None:
+    def _end(self, pidfd: int, poll: select.poll) -> None:
+        for leader in [leader for leader, follower in self._followed.items() if follower == pidfd]:
+            del self._followed[leader]
+            with contextlib.suppress(KeyError):
+                poll.unregister(leader)
+            os.close(leader)
         pid, tell = self._children.pop(pidfd)
         os.close(pidfd)
         _pid, status = os.waitpid(pid, 0)
@@ -154,6 +278,8 @@ class Nursery:
         for pidfd, (_pid, other) in self._children.items():
             os.close(pidfd)
             other.close()
+        for leader in self._followed:
+            os.close(leader)
 
 
 def become(ask: dict[str, Any], descriptors: Sequence[int]) -> None:
@@ -188,8 +314,32 @@ def main() -> None:
     asked = Nursery(asks).next()
     assert asked is not None
     ask, descriptors = asked
+    if ask["follows"]:
+        os.close(descriptors.pop())
     become(ask, descriptors)
-    program(ask["arguments"], descriptors[3:])
+    _end_after(lambda: program(ask["arguments"], descriptors[3:]))
+
+
+def _end_after(program: Callable[[], None]) -> None:
+    """What the interpreter does when a program ends, but for taking down all modules: of a forked program that takes
+    longer than the rest of most verbs, for it copies every page of the nursery."""
+    code = 0
+    try:
+        program()
+    except SystemExit as asked:
+        if asked.code is not None and not isinstance(asked.code, int):
+            raise
+        code = asked.code or 0
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None and not stream.closed:
+                stream.flush()
+        except Exception as fault:
+            print(f"Exception ignored in: {stream!r}\n{type(fault).__name__}: {fault}", file=sys.__stderr__)
+            code = 120
+    os._exit(code & 0xFF)
 
 
 if __name__ == "__main__":

@@ -143,8 +143,11 @@ GET_FILE = Operation(
 _EVENT = (
     "Each event is called `state`; its `data` is an `Event` without `id`, which the event itself has. After 15 seconds"
     " of silence a comment is sent. Tasks that are removed are told of by an event called `gone`, without an id:"
-    ' `{"at": …, "tasks": [ID, …]}`. With `use` there are events called `use` as well, at once and then where something'
-    ' has changed, without an id: `{"at": …, "tasks": {ID: [cpuSeconds, rssBytes, processes, outputBytes]}}`.'
+    ' `{"at": …, "tasks": [ID, …]}`. With `use` there are events called `use` as well, one for each look at what'
+    ' runs, without an id: `{"at": …, "monotonicSeconds": …, "tasks": {ID: [cpuSeconds, rssBytes, processes,'
+    " outputBytes]}}`. The first has every task, each later one those of which something has changed since, which may"
+    " be none; a rate is between"
+    " the `monotonicSeconds` of two that follow one another."
 )
 _EVENTS_HEAD = {"X-Last-Event-Id": "Behind which event it begins."}
 TASK_EVENTS = Operation(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from task_runner.api.params import Integer, Parameter
 
+ATTEMPT = Integer(name="attempt", place="path", low=1, meaning="The number of the attempt, from 1.")
 PATH: dict[str, Parameter] = {
     each.name: each
     for each in (
@@ -11,7 +12,7 @@ PATH: dict[str, Parameter] = {
         Parameter(name="batch_id", place="path", meaning="The id of a batch."),
         Parameter(name="name", place="path", meaning="The name."),
         Parameter(name="path", place="path", meaning="The path below the working directory."),
-        Integer(name="attempt", place="path", low=1, meaning="The number of the attempt, from 1."),
+        ATTEMPT,
         Integer(name="n", place="path", low=1, meaning="The number of the notification on this server."),
     )
 }

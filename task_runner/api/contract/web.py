@@ -47,7 +47,11 @@ LOG_OUT = Operation(
     summary="End the session, if there is one.",
     body=Fields(),
     answers={204: Answer(meaning="Nobody is logged in.", headers=_COOKIE)},
-    refuses={**_OFF, **FULL},
+    refuses={
+        **_OFF,
+        507: "The state directory is full. The session has ended and the cookie is taken back, but that could not be "
+        "stored: a daemon that is killed before there is space takes the session up again when it starts.",
+    },
 )
 GET_SESSION = Operation(
     id="getSession",

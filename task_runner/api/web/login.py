@@ -16,7 +16,7 @@ from task_runner.api.contract.tasks import NOTHING
 from task_runner.api.output import json_response
 from task_runner.api.surface import Refusal
 from task_runner.api.web import cookies
-from task_runner.errors import InvalidRequest, NotFound
+from task_runner.errors import InvalidRequest, NotFound, StorageFull
 from task_runner.lib.clock import stamp
 from task_runner.service.sessions import Session
 from task_runner.service.tokens import ANYBODY, STRANGER, Token
@@ -70,21 +70,24 @@ async def log_in(request: Request) -> Response:
         return await _patience.refuse(
             "there is no such token here" if token is None else f"the token {token.name!r} has expired"
         )
-    if (earlier := _session(request)) is not None:
-        await service.sessions.close(earlier)
-    session, secret = await service.sessions.open(token)
+    session, secret = await service.sessions.open(token, in_place_of=_session(request))
     request.scope["state"]["token"] = token  # for the audit log
     headers = {**_NO_STORE, "Set-Cookie": cookies.written(request, secret)}
     return json_response(_shown(token, session), headers=headers)
 
 
 async def log_out(request: Request) -> Response:
-    """POST /ui/logout: 204, also for who was not logged in."""
+    """POST /ui/logout: 204, also for who was not logged in; 507: nobody is any more, but a crash may undo that."""
     require_page(request)
     await NOTHING.of(request)
-    if (session := _session(request)) is not None:
-        await service_of(request).sessions.close(session)
-    return Response(None, 204, {**_NO_STORE, "Set-Cookie": cookies.removed(request)})
+    headers = {**_NO_STORE, "Set-Cookie": cookies.removed(request)}
+    secret = cookies.read(request.headers)
+    if secret and "authorization" not in request.headers:  # as the gate has it: who says whose he is shows no cookie
+        try:
+            await service_of(request).sessions.close(secret)
+        except StorageFull as error:
+            return problem.answer(Refusal(507, str(error), headers=headers))
+    return Response(None, 204, headers)
 
 
 async def get_session(request: Request) -> Response:

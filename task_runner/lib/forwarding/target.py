@@ -14,6 +14,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from task_runner.lib.backoff import growing
 from task_runner.lib.forwarding.form import Form
 from task_runner.lib.forwarding.lines import Line, Log, Reader
 
@@ -112,8 +113,8 @@ class Target:
     def failed(self, error: OSError, now: float) -> None:
         """Try again, later and later."""
         self.error = error.strerror or str(error) or type(error).__name__
-        wait = min(LONGEST_BACKOFF, BACKOFF * 2 ** min(self._failures, 10))
         self._failures += 1
+        wait = growing(BACKOFF, 2.0, LONGEST_BACKOFF, self._failures)
         self._retry_at = now + (min(wait, LAST_BACKOFF) if self._last else wait)
 
     def worked(self) -> None:

@@ -23,7 +23,7 @@ from task_runner.api.dialects.drove.record import KEY
 from task_runner.api.dialects.drove.states import TaskState, state_in
 from task_runner.api.dialects.drove.taskinfo import Place
 from task_runner.api.dialects.drove.tasks import place_of
-from task_runner.api.params import integer
+from task_runner.api.params import Integer
 from task_runner.lib.clock import stamp
 from task_runner.model.scopes import Scope
 from task_runner.service.statements import StoredChange
@@ -31,8 +31,8 @@ from task_runner.service.task import Task
 from task_runner.service.tasks import TaskService
 
 TYPE = "TASK_STATE_CHANGE"
-#: of Drove
-DEFAULT_SIZE = 1024
+_SINCE = Integer(name="lastSyncTime", default=0, high=2**63 - 1, meaning="Those later than this, in milliseconds.")
+_SIZE = Integer(name="size", default=1024, high=2**31 - 1, meaning="How many at most; the default is Drove's.")
 #: at most so many in one answer, whatever was asked for
 MAX_SIZE = 4096
 #: from these on it is known how it ends
@@ -91,11 +91,11 @@ async def _changes(request: Request, size: int) -> list[dict[str, Any]]:
 
 
 def _since(request: Request) -> int:
-    return integer(request.query_params, "lastSyncTime", 0, high=2**63 - 1)
+    return _SINCE.number(request.query_params)
 
 
 def _size(request: Request) -> int:
-    return integer(request.query_params, "size", DEFAULT_SIZE, high=2**31 - 1)
+    return _SIZE.number(request.query_params)
 
 
 def _synced(request: Request, changes: Sequence[Mapping[str, Any]]) -> int:

@@ -8,16 +8,16 @@ from starlette.datastructures import Headers
 
 from task_runner.api.dialects.drove import applications, basic, cluster, events, executors, logfiles, operations, tasks
 from task_runner.api.dialects.drove.envelope import answer
-from task_runner.api.surface import Surface
+from task_runner.api.surface import Surface, bearer
 from task_runner.service.settings import Settings
 
 
 def credential(headers: Headers) -> str | None:
     """The password of Basic, whoever the user is; else the value of the header, with or without "Bearer"."""
+    if (token := bearer(headers)) is not None:
+        return token
     given = headers.get("authorization", "").strip()
     scheme, _, rest = given.partition(" ")
-    if scheme.lower() == "bearer":
-        return rest.strip()
     if scheme.lower() != "basic":
         return given or None
     pair = basic.pair_of(rest)

@@ -78,7 +78,7 @@ def _failure(record: Record, failed: ActionStatus | None, said: str | None) -> s
 def failed_action(status: Status | None, spec: Spec) -> ActionStatus | None:
     """The action that made a task fail, if one did."""
     actions = status.actions if status else []
-    for each, (_where, action) in zip(actions, spec.every_action(), strict=False):
+    for each, action in zip(actions, spec.all_actions, strict=False):
         if each.outcome not in (None, Outcome.SUCCEEDED) and not action.continue_on_failure:
             return each
     return None

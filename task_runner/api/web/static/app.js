@@ -93,7 +93,17 @@ function App() {
     const timer = setTimeout(look, 2000);
     return () => clearTimeout(timer);
   }, [error]);
-  const signOut = async () => { await send("POST", "/ui/logout"); setSession(false); };
+  const [undone, setUndone] = useState(null); // what a sign-out has not done
+  const signOut = async () => {
+    setUndone(null);
+    try {
+      await send("POST", "/ui/logout");
+    } catch (failure) {
+      if (!(failure instanceof ApiError && failure.status === 507)) throw failure;
+      setUndone(failure);
+    }
+    setSession(false);
+  };
   const signedIn = async () => {
     await look();
     // only a path of this daemon: nobody is sent elsewhere by a crafted link
@@ -105,7 +115,7 @@ function App() {
   };
   useEffect(() => { if (session && path === "/ui/login") signedIn(); }, [session, path]);
   if (session === null) return html`<main class="alone"><${ErrorNote} error=${error} /></main>`;
-  if (session === false) return html`<${Login} done=${signedIn} />`;
+  if (session === false) return html`<${Login} done=${signedIn} undone=${undone} />`;
   return html`<${Session.Provider} value=${session}><${Frame} session=${session} path=${path} signOut=${signOut} /><${Confirmation} /><${Announcer} /><//>`;
 }
 

@@ -2,12 +2,13 @@
 // host, and pages in the background shall not hold them. Every return resumes where the stream stood.
 
 import { useEffect, useState } from "../vendor/htm-preact.js";
+import { USE_EVERY, Uses } from "./use.js";
 
-/** seconds between two looks of the daemon at what tasks use */
-export const USE_EVERY = 2;
 const RETRY_AFTER = [500, 1000, 2000, 5000];
 
 const subscribers = new Set();
+/** heard from the first event on, which tells of all tasks: a component comes later, with its page */
+const uses = new Uses();
 let source = null;
 let last = null;
 let failures = 0;
@@ -15,6 +16,7 @@ let retry = null;
 let connected = null; // null: not tried yet
 
 function announce(kind, data) {
+  uses.hear(kind, data);
   subscribers.forEach((heard) => heard(kind, data));
 }
 
@@ -32,6 +34,7 @@ function open() {
   source.onopen = () => {
     failures = 0;
     setConnected(true);
+    announce("stream", {});
     // what happened before the first event of a new stream is not told: whoever shows something looks again
     if (last === null) announce("begin", {});
   };
@@ -57,7 +60,7 @@ function close() {
 document.addEventListener("visibilitychange", () => (document.hidden ? (clearTimeout(retry), close()) : open()));
 
 /** Hear of events while a component is shown: heard(kind, data). Kinds: "state" (a task has changed), "gone" (tasks
- *  have been removed), "use" (what running tasks use), "begin" (look at everything again), "connection" ({connected, returned}). */
+ *  have been removed), "use" (what running tasks use), "stream" (one begins, which tells of use anew), "begin" (look at everything again), "connection" ({connected, returned}). */
 export function useEvents(heard, dependencies = []) {
   useEffect(() => {
     subscribers.add(heard);
@@ -78,4 +81,13 @@ export function useConnected() {
   const [value, setValue] = useState(connected);
   useEvents((kind, data) => kind === "connection" && setValue(data.connected));
   return value;
+}
+
+const use = (id) => uses.of(id);
+
+/** A function of a task's id: what it uses now, see `Uses.of`. */
+export function useUse() {
+  const [, redraw] = useState(0);
+  useEvents((kind) => kind === "use" && redraw((n) => n + 1));
+  return use;
 }

@@ -4,9 +4,10 @@ import { html, useState } from "../vendor/htm-preact.js";
 import { send } from "../core/http.js";
 import { ErrorNote, Heading } from "../core/ui.js";
 
-export function Login({ done }) {
+// ``undone``: what the sign-out before this has not done
+export function Login({ done, undone }) {
   const [token, setToken] = useState("");
-  const [error, setError] = useState(null);
+  const [error, setError] = useState(undone);
   const [busy, setBusy] = useState(false);
   const submit = async (event) => {
     event.preventDefault();

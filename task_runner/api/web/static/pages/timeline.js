@@ -66,7 +66,7 @@ export default function Timeline() {
         </select></label>
     <//>
     <${ErrorNote} error=${error} />
-    ${value?.more && html`<p class="note warning">Only the ${count(MOST, "attempt")} that started last in this interval are shown: zoom in to see the others.</p>`}
+    ${value?.more && html`<p class="note warning">More ran than is shown: what started before <${Time} at=${value.startedAt.at(-1)} /> is left out. Zoom in on that time to see it.</p>`}
     ${packed && html`<${Picture} packed=${packed} interval=${interval} now=${now} show=${show} zoom=${zoom} />
       <${Table} bars=${packed.bars} interval=${interval} now=${now} />`}`;
 }

@@ -10,6 +10,10 @@ const ANY = new RegExp(CONTROL.source);
 const MOVES = /[A-HJKSTfhlsu]/;
 const palette = createColorPalette();
 const MOST_STATE = 200;
+const ESCAPE = 27;
+/** what switches colours, at the beginning of some bytes */
+const SWITCH = /^\x1b\[([\d;:]*)[ -/]*m/;
+const LONGEST_SWITCH = 100;
 
 /** Append a row's text to an element. `state`: the colours that the rows before left switched on; returns those after it. */
 export function write(element, text, state) {
@@ -38,6 +42,28 @@ function pieces(text, state, put) {
   shown(text.slice(at), state, put);
   return state;
 }
+
+/** The colours that are on behind these pieces of a log, sought from their end backwards to the last reset. `state`: those
+ *  on before them; "" where that is not known, as it is behind a gap. */
+export function coloursAfter(pieces, state = "") {
+  const found = [];
+  let [length, next] = [0, ""];
+  for (const { gap, bytes } of [...pieces].reverse()) {
+    if (gap) return found.reduceRight(switched, "");
+    for (let at = bytes.length; at > 0 && (at = bytes.lastIndexOf(ESCAPE, at - 1)) >= 0; ) {
+      const match = SWITCH.exec(latin(bytes, at) + next);
+      if (!match) continue;
+      found.push(match[1]);
+      length += match[0].length;
+      const enough = length > MOST_STATE || !switched("before", match[1]).startsWith("before");
+      if (enough) return found.reduceRight(switched, "");
+    }
+    next = latin(bytes, 0);
+  }
+  return found.reduceRight(switched, state);
+}
+
+const latin = (bytes, at) => String.fromCharCode(...bytes.subarray(at, at + LONGEST_SWITCH));
 
 /** The state after one SGR sequence: the sequences since the last reset, one behind the other. */
 function switched(state, parameters) {

@@ -1,9 +1,10 @@
 // What a task is, how it stands, and why.
 
 import { html } from "../vendor/htm-preact.js";
+import { useUse } from "../core/events.js";
 import { between, bytes, count, duration, summary, UNKNOWN } from "../core/format.js";
 import { Action, Facts, Progress, say, Time, useNow } from "../core/ui.js";
-import { isFinal, useUse } from "./live.js";
+import { isFinal } from "./live.js";
 
 /** How it ended, in a few words; null while it has not. */
 export function ending({ exitCode, signal }) {
@@ -46,7 +47,7 @@ function limited(limits) {
 
 export function FactSheet({ task }) {
   const now = useNow();
-  const use = useUse(task);
+  const use = useUse()(task.taskId);
   const over = isFinal(task);
   const total = task.accounting ?? task.usage;
   const written = (task.output?.bytes ?? 0) + (task.stderr?.bytes ?? 0);
@@ -64,7 +65,7 @@ export function FactSheet({ task }) {
       ["Due", task.executeAt ? html`<${Time} at=${task.executeAt} />` : undefined],
       ["Started", task.startedAt ? html`<${Time} at=${task.startedAt} />` : undefined],
       ["Over", task.finishedAt ? html`<${Time} at=${task.finishedAt} />` : undefined],
-      ["Processor now", live && use.cpus !== null ? `${use.cpus.toFixed(2)} of a CPU` : undefined],
+      ["Processor now", live ? (use.cpus === null ? UNKNOWN : `${use.cpus.toFixed(2)} of a CPU`) : undefined],
       ["Memory now", live && use.rssBytes !== null ? `${bytes(use.rssBytes)} in ${count(use.processes, "process", "processes")}` : undefined],
       ["Processor in sum", total?.cpuSeconds || !live ? (total ? duration(total.cpuSeconds) : undefined) : duration(use.cpuSeconds)],
       ["Memory at most", memory ? bytes(memory) : undefined],
@@ -75,7 +76,7 @@ export function FactSheet({ task }) {
       ["Template", task.template ?? undefined],
       ["Alias", task.alias ?? undefined],
       ["Priority", task.priority ? String(task.priority) : undefined],
-      ["Tags", tags.length ? html`<span class="row">${tags.map(([key, value]) => html`<a class="badge" href=${`/ui/?tag=${encodeURIComponent(`${key}=${value}`)}`}>${key}=${value}</a>`)}</span>` : undefined],
+      ["Tags", tags.length ? html`<span class="row">${tags.map(([key, value]) => html`<a class="tag" href=${`/ui/?tag=${encodeURIComponent(`${key}=${value}`)}`}>${key}=${value}</a>`)}</span>` : undefined],
       ["Came in by", task.origin],
       ["User", task.userId !== null ? `number ${task.userId}` : undefined],
       ["GPUs", task.gpus?.length ? task.gpus.join(", ") : undefined],

@@ -8,6 +8,7 @@ import { ErrorNote, useKeys } from "../core/ui.js";
 import { FindBar, useFind } from "./find.js";
 import { Viewer } from "./viewer.js";
 
+const OFFSETS = "The number before a line is the byte of the log at which it begins.";
 const START = { opened: false, following: false, news: 0, top: 0, from: 0, to: 0, end: 0, contact: true, over: false, error: null };
 
 /** A choice that outlives the page. */
@@ -95,7 +96,7 @@ function LogOf({ task, attempt, actions, streams, stream }) {
       <${FindBar} find=${find} leave=${() => rows.current.focus()} />
       <div class="row push">
         ${tool("Follow", "f", facts.following, follow)}${tool("Wrap", "w", wrap, toggleWrap)}
-        <button type="button" aria-pressed=${String(offsets)} onClick=${toggleOffsets}>Offsets</button>
+        <button type="button" aria-pressed=${String(offsets)} title=${OFFSETS} onClick=${toggleOffsets}>Offsets</button>
         ${tool("Top", "g", null, top)}${tool("End", "G", null, end)}
         <a class="button" href=${`/v1/tasks/${encodeURIComponent(task.taskId)}/output${queryOf({ attempt, stream })}`} download=${`${task.taskId}-${attempt}-${stream}.log`}>Download</a>
       </div>
@@ -106,17 +107,18 @@ function LogOf({ task, attempt, actions, streams, stream }) {
       ${facts.end === 0 && !facts.error && html`<p class="nothing">${facts.over ? "It has written nothing." : "Nothing has been written yet."}</p>`}
       ${facts.news > 0 && !facts.following && html`<button type="button" class="primary news" onClick=${end}>${count(facts.news, "new line")} · go to the end</button>`}
     </div>
-    <${Foot} facts=${facts} go=${(offset) => move(viewer.current.goTo(offset))} />
+    <${Foot} facts=${facts} offsets=${offsets} go=${(offset) => move(viewer.current.goTo(offset))} />
   </section>`;
 }
 
 /** Where one is in the whole of the log; in a long one, the way to any other place. */
-function Foot({ facts, go }) {
+function Foot({ facts, offsets, go }) {
   const part = facts.from > 0 || facts.to < facts.end;
   const state = facts.over ? "complete" : !facts.contact ? "no contact; it goes on where it was" : facts.following ? "live" : "live, not followed";
   return html`<div class="row logfoot">
     ${part && html`<input type="range" min="0" max=${facts.end} step="1" value=${facts.following ? facts.end : facts.top} aria-label="Place in the log"
       aria-valuetext="${bytes(facts.top)} of ${bytes(facts.end)}" onChange=${(event) => go(Number(event.target.value))} />`}
+    ${offsets && html`<span class="hint">${OFFSETS}</span>`}
     <span class="hint numbers push">${part && !facts.following ? `${bytes(facts.top)} of ` : ""}${bytes(facts.end)}, ${state}</span>
   </div>`;
 }

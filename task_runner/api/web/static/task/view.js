@@ -1,8 +1,8 @@
 // The rows of the log that exist in the page: a window of it, however long the log is.
 
 import { count } from "../core/format.js";
-import { write } from "./ansi.js";
-import { joined, lastLines, partialLine, rowsOf } from "./rows.js";
+import { coloursAfter, write } from "./ansi.js";
+import { joined, lastLines, partialLine, rowsOf, splitAt } from "./rows.js";
 import { endOf } from "./reader.js";
 
 const MOST_ROWS = 2000;
@@ -19,14 +19,14 @@ export class View {
     this.clear(0);
   }
 
-  /** Show nothing; what is appended next stands at `offset`. */
-  clear(offset) {
+  /** Show nothing; what is appended next stands at `offset`, where these colours are on. */
+  clear(offset, colours = "") {
     this.rows = [];
     this.size = 0; // bytes in the rows, gaps not counted
     this.from = this.to = offset;
     this.reading = offset; // the offset of the first row that was seen last
     this.unfinished = NOTHING; // the bytes of the last row, while its line feed has not come
-    this.state = ""; // the colours that are on before the unfinished row
+    this.state = colours; // those that are on before the unfinished row; "" where it is not known
     this.element.replaceChildren();
     this.marked = null;
     this.matches?.clear();
@@ -45,6 +45,11 @@ export class View {
     }
   }
 
+  /** The colours that are on behind the last row. */
+  get colours() {
+    return coloursAfter([{ bytes: this.unfinished }], this.state);
+  }
+
   appendBytes(bytes) {
     let begins = this.rows.at(-1)?.ends ?? true;
     let offset = this.to;
@@ -57,28 +62,30 @@ export class View {
     const rows = rowsOf(bytes, offset, begins);
     const last = rows.at(-1);
     this.unfinished = last && !last.ends ? bytes.slice(last.start - offset) : NOTHING;
-    this.element.append(...this.elements(rows));
+    this.state = this.draw(rows, this.state);
+    this.element.append(...rows.map((row) => row.element));
     rows.forEach((row) => this.add(row));
   }
 
-  elements(rows, state = this.state) {
-    const made = rows.map((row) => {
+  /** Make the elements of rows that follow one another; returns the colours before the next, or before one that is
+   *  unfinished, which may be written anew. */
+  draw(rows, state) {
+    for (const row of rows) {
       row.element = document.createElement("div");
       row.element.className = row.begins ? "line" : "line rest";
       row.element.dataset.at = row.start;
-      this.state = state; // before the last row, which may be written anew
+      row.before = state;
       state = write(row.element, row.text, state);
       delete row.text;
       this.mark(row);
-      return row.element;
-    });
-    if (rows.at(-1)?.ends) this.state = state;
-    return made;
+    }
+    return rows.length > 0 && !rows.at(-1).ends ? rows.at(-1).before : state;
   }
 
   appendGap(piece) {
     const row = this.gapRow(piece);
     this.unfinished = NOTHING;
+    this.state = "";
     this.element.append(row.element);
     this.add(row);
   }
@@ -88,15 +95,14 @@ export class View {
     element.className = "gap";
     element.setAttribute("role", "note");
     element.append(`${count(gap, "byte")} not kept`);
-    return { start: offset, end: offset + gap, begins: true, ends: true, gap, element };
+    return { start: offset, end: offset + gap, begins: true, ends: true, gap, element, before: "" };
   }
 
-  /** Rows before the window. The pieces end where it begins; what stands before the first line feed is left for later,
-   *  unless it is all there is. */
-  prepend(pieces) {
-    const state = this.state;
+  /** Rows before the window. The pieces end where it begins; of what they have before `from` only the colours count. What
+   *  stands before the first line feed is left for later, unless it is all there is. */
+  prepend(pieces, from) {
     const rows = [];
-    lastLines(pieces, MOST_AT_ONCE).forEach((piece, i) => {
+    lastLines(splitAt(pieces, from)[1], MOST_AT_ONCE).forEach((piece, i) => {
       if (piece.gap) rows.push(this.gapRow(piece));
       else {
         const skip = i === 0 && piece.offset > 0 ? partialLine(piece.bytes) : 0;
@@ -104,8 +110,11 @@ export class View {
         rows.push(...rowsOf(piece.bytes.subarray(skip), piece.offset + skip, begins));
       }
     });
-    this.elements(rows.filter((row) => !row.gap), "");
-    this.state = state;
+    for (let at = 0, end; at < rows.length; at = end + 1) {
+      end = rows.findIndex((row, i) => i >= at && row.gap);
+      if (end < 0) end = rows.length;
+      this.draw(rows.slice(at, end), at > 0 ? "" : coloursAfter(splitAt(pieces, rows[0].start)[0]));
+    }
     this.keep(() => {
       this.element.prepend(...rows.map((row) => row.element));
       this.rows.unshift(...rows);
@@ -126,10 +135,13 @@ export class View {
 
   trimBottom() {
     if (!this.tooMuch) return;
-    while (this.tooMuch && this.rows.length > 1) this.drop(this.remove());
+    while (this.tooMuch && this.rows.length > 1) {
+      const last = this.remove();
+      this.state = last.before;
+      this.drop(last);
+    }
     this.to = this.rows.at(-1).end;
     this.unfinished = NOTHING;
-    this.state = "";
   }
 
   get tooMuch() {

@@ -1,11 +1,14 @@
 // What the log viewer does: which part of the log is in the window, and how that follows the end.
 
+import { coloursAfter } from "./ansi.js";
 import { Follower } from "./follower.js";
 import { endOf, Reader } from "./reader.js";
 import { countLines, firstLines, lastLines, partialLine, splitAt } from "./rows.js";
 import { MOST_AT_ONCE, View } from "./view.js";
 
 const BLOCK = 128 * 1024;
+/** bytes before what is shown in which is looked for the colours that are on there */
+const BACK = 128 * 1024;
 /** bytes that may wait for the next picture; of more, only the last are shown */
 const MOST_WAITING = 512 * 1024;
 const NEAR = 800; // pixels from an end of the window at which more is read
@@ -90,7 +93,7 @@ export class Viewer {
     const lines = pieces.reduce((sum, piece) => sum + (piece.gap ? 1 : countLines(piece.bytes)), 0);
     this.speak(this.following && lines < 5);
     if (pieces[0].offset === view.to && lines <= MOST_AT_ONCE) view.append(pieces);
-    else if (this.following) this.restart(pieces);
+    else if (this.following) this.restart(pieces, pieces[0].offset === view.to ? view.colours : "");
     else if (pieces[0].offset === view.to) view.append(firstLines(pieces, MOST_AT_ONCE));
     // else so much has come that some of it was let go: it is read again when one gets there
     if (this.following) {
@@ -107,18 +110,20 @@ export class Viewer {
     this.lastDrawn = now;
   }
 
-  /** Begin anew with the last lines of these pieces. */
-  restart(pieces) {
-    this.place(lastLines(pieces, MOST_AT_ONCE), 0);
+  /** Begin anew with the last lines of these pieces; `colours` are on before them. */
+  restart(pieces, colours) {
+    this.place(lastLines(pieces, MOST_AT_ONCE), { read: pieces, colours });
   }
 
-  /** Show these pieces and nothing else; half a line at the beginning is left out where it is not needed. */
-  place(pieces, needed) {
+  /** Show these pieces and nothing else; half a line at the beginning is left out unless it has the byte `needed`. They
+   *  are some of those `read`, which tell what colours are on. */
+  place(pieces, { read, colours = "", needed = 0 }) {
     this.waiting = [];
     this.bytesWaiting = 0;
     const [first] = pieces;
     const skip = !first || first.gap || first.offset === 0 ? 0 : partialLine(first.bytes, needed ? needed - first.offset : undefined);
-    this.view.clear(first ? first.offset + skip : this.end);
+    const from = first ? first.offset + skip : this.end;
+    this.view.clear(from, coloursAfter(splitAt(read, from)[0], colours));
     if (skip > 0) pieces[0] = { offset: first.offset + skip, bytes: first.bytes.subarray(skip) };
     this.view.append(pieces);
   }
@@ -182,10 +187,11 @@ export class Viewer {
   async loadBefore() {
     const { view } = this;
     const behind = view.from;
-    const pieces = await this.reader.read(Math.max(0, behind - BLOCK), behind, this.stopped.signal);
+    const from = Math.max(0, behind - BLOCK);
+    const pieces = await this.reader.read(Math.max(0, from - BACK), behind, this.stopped.signal);
     if (view.from !== behind || pieces.length === 0) return;
     this.speak(false);
-    view.prepend(pieces);
+    view.prepend(pieces, from);
     if (!this.following) view.keep(() => view.trimBottom());
     this.settled();
   }
@@ -208,11 +214,11 @@ export class Viewer {
     const ticket = (this.moving = {});
     if (!view.holds(offset)) {
       const from = Math.max(0, offset - BLOCK / 2);
-      const pieces = await this.reader.read(from, Math.max(from, Math.min(offset + BLOCK, this.end)), this.stopped.signal);
+      const read = await this.reader.read(Math.max(0, from - BACK), Math.max(from, Math.min(offset + BLOCK, this.end)), this.stopped.signal);
       if (this.moving !== ticket) return;
       this.speak(false);
-      const [before, behind] = splitAt(pieces, offset);
-      this.place([...lastLines(before, MOST_AT_ONCE / 2), ...firstLines(behind, MOST_AT_ONCE)], offset);
+      const [before, behind] = splitAt(splitAt(read, from)[1], offset);
+      this.place([...lastLines(before, MOST_AT_ONCE / 2), ...firstLines(behind, MOST_AT_ONCE)], { read, needed: offset });
     }
     view.show(offset, { found, begin });
     const { scrollTop, scrollHeight, clientHeight } = view.element;
@@ -227,10 +233,10 @@ export class Viewer {
     const ticket = (this.moving = {});
     if (this.ahead !== this.end || view.rows.length === 0) {
       const end = this.end;
-      const pieces = await this.reader.read(Math.max(0, end - BLOCK), end, this.stopped.signal);
+      const read = await this.reader.read(Math.max(0, end - BLOCK - BACK), end, this.stopped.signal);
       if (this.moving !== ticket) return;
       this.speak(false);
-      this.restart(pieces);
+      this.place(lastLines(splitAt(read, end - BLOCK)[1], MOST_AT_ONCE), { read });
     }
     this.pin();
     view.toEnd();

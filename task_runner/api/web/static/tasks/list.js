@@ -1,6 +1,7 @@
 // A list of tasks that stays right: filtered by parameters, with a selection, by mouse and by keys.
 
 import { html, useCallback, useEffect, useMemo, useRef, useState } from "../vendor/htm-preact.js";
+import { useUse } from "../core/events.js";
 import { count } from "../core/format.js";
 import { setQuery } from "../core/location.js";
 import { useMay } from "../core/session.js";
@@ -8,7 +9,6 @@ import { Empty, ErrorNote, useKeys, useNow } from "../core/ui.js";
 import { Bulk } from "./bulk.js";
 import { STORM, useFeed } from "./feed.js";
 import { Table } from "./table.js";
-import { useUse } from "./use.js";
 
 /** pixels: who has scrolled down reads, and rows shall not move away from under them */
 const READING = 300;

@@ -17,16 +17,16 @@ class Row extends Component {
       ${select && html`<td class="pick"><input type="checkbox" checked=${selected} aria-label="select ${name}"
         onClick=${(event) => select(task.taskId, event)} /></td>`}
       <td class="state"><${StateBadge} task=${task} />${task.attempt > 1 && html` <span class="soft" title="attempt ${task.attempt}">×${task.attempt}</span>`}</td>
-      <td class="name"><a class=${task.name ? "" : "bare mono"} href="/ui/tasks/${task.taskId}">${name}</a>${task.name && html`<span class="id soft mono">${task.taskId}</span>`}</td>
+      <td class="name"><a class=${task.name ? "short" : "bare mono"} title=${task.name} href="/ui/tasks/${task.taskId}">${name}</a>${task.name && html`<span class="id soft mono">${task.taskId}</span>`}</td>
       <td class="command mono clip" title=${summary(task.spec)}>${summary(task.spec)}</td>
       <td class="progress-cell">${task.outcome ? null : task.progress ? html`<${Progress} value=${task.progress} />` : task.pendingReason && html`<span class="soft reason" title=${task.pendingReason}>${task.pendingReason}</span>`}</td>
       <td class="number" data-title="age"><time datetime=${task.createdAt} title="accepted ${moment(task.createdAt)}">${age}</time></td>
       <td class="number" data-title="ran">${ran}</td>
       <td class="number" data-title="CPU">${cpu}</td>
       <td class="number" data-title="memory">${memory}</td>
-      <td data-title="entity">${task.entity && html`<a href=${link("entity", task.entity)}>${task.entity}</a>`}</td>
+      <td data-title="entity">${task.entity && html`<a class="short" title=${task.entity} href=${link("entity", task.entity)}>${task.entity}</a>`}</td>
       ${batches && html`<td class="mono batch" data-title="batch">${task.batch && html`<a href="/ui/batches/${task.batch}" title="batch ${task.batch}">${task.batch.slice(0, 8)}</a>`}</td>`}
-      <td class="tags">${Object.entries(task.tags ?? {}).map(([key, value]) => html`<a class="tag" href=${link("tag", `${key}=${value}`)}>${key}=${value}</a>`)}</td>
+      <td class="tags">${Object.entries(task.tags ?? {}).map(([key, value]) => html`<a class="tag" title=${`${key}=${value}`} href=${link("tag", `${key}=${value}`)}>${key}=${value}</a>`)}</td>
     </tr>`;
   }
 }
@@ -43,8 +43,8 @@ function figures(task, use, now) {
   return {
     age: coarse(between(task.createdAt, null, now)),
     ran: !began ? "" : task.finishedAt ? duration(between(began, task.finishedAt)) : coarse(between(began, null, now)),
-    cpu: used ? (used.cpu === null ? UNKNOWN : `${Math.round(used.cpu * 100)} %`) : "",
-    memory: used ? bytes(used.memory) : "",
+    cpu: used ? (used.cpus === null ? UNKNOWN : `${Math.round(used.cpus * 100)} %`) : "",
+    memory: used ? bytes(used.rssBytes) : "",
   };
 }
 
