@@ -200,7 +200,8 @@ def take(page: Page, name: str, address: str, ready: str) -> None:
 
 def main(names: list[str]) -> None:
     with scene() as (made, daemon), sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
+        program = shutil.which("chromium-headless-shell") or shutil.which("chromium")
+        browser = playwright.chromium.launch(executable_path=program, args=FLAGS)
         made.until_it_is_worth_a_picture()
         for name, (address, ready) in shots(made).items():
             if not names or name in names:

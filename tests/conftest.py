@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import shutil
@@ -458,8 +459,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
     A file stays together (`--dist loadfile`): what its tests share is then started once.
     """
-    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    slow = {item.path for item in items if item.get_closest_marker("slow") or _drives_a_browser(item)}
     items.sort(key=lambda item: item.path not in slow)
+
+
+def _drives_a_browser(item: pytest.Item) -> bool:
+    return any("chromium" in mark.args for mark in item.iter_markers("needs"))
+
+
+def pytest_collection(session: pytest.Session) -> None:
+    """What is loaded to stay is not searched for garbage over and over: it is much, and each worker loads all of it."""
+    gc.disable()
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    gc.enable()
+    gc.freeze()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -155,7 +155,7 @@ def steps(of: list[Sample]) -> list[Step]:
 
 
 class Programs:
-    """Runs `task-runner` and `python3` of samples, each forked from a process that has everything loaded: most of a
+    """Runs `task-runner` and the Python of samples, each forked from a process that has everything loaded: most of a
     page's time would be the start of Python. In their place stand small shell scripts, which ask over a connection.
 
     Such a script says its pid, and all that its program is to have is read of it: command line, directory,
@@ -165,7 +165,7 @@ class Programs:
         self.directory = directory
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
         host, port = self._listener.getsockname()
-        for name, first in (("task-runner", _REALLY_SERVE), ("python3", "")):
+        for name, first in (("task-runner", _SERVE), ("python3", _OTHER)):
             text = _ASK.format(first=first.format(python=shlex.quote(sys.executable)), host=host, port=port)
             (directory / name).write_text(text)
             (directory / name).chmod(0o755)
@@ -228,16 +228,19 @@ def _streams(pid: int) -> list[int]:
 _LIBC = ctypes.CDLL(None, use_errno=True)
 #: pidfd_getfd(2), on every architecture
 _PIDFD_GETFD = 438
-#: a daemon is a program of its own; one that is told no address gets a free one
-_REALLY_SERVE = """if [ "$1" = serve ]; then
+#: a daemon is started as everywhere; one that is told no address gets a free one
+_SERVE = """if [ "$1" = serve ]; then
     case " $* " in *" --bind "*|*executor*) ;; *) set -- "$@" --bind 127.0.0.1:$PORT;; esac
     exec {python} -m task_runner "$@"
 fi
 """
+_OTHER = """[ "$*" = "-W error -" ] || exec {python} "$@"
+"""
+#: nothing is redirected in the shell itself: its own streams are taken from it at any moment
 _ASK = """#!/bin/bash
 {first}exec 3<> /dev/tcp/{host}/{port}
-echo $$ >&3
-read -r code <&3 || exit 1
+(echo $$ >&3)
+read -r -u 3 code || exit 1
 [ "$code" -ge 0 ] || kill "$code" $$
 exit "$code"
 """
@@ -252,7 +255,7 @@ class Page:
         self._port = port
         self._steps = directory / "steps"
         home = directory / "home"
-        for each in (self._steps, directory / "here", home / ".local/state"):
+        for each in (self._steps, directory / "bin", directory / "here", home / ".local/state"):
             each.mkdir(parents=True)
         (home / ".local/state/task-runner").symlink_to(state)
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("TASK_RUNNER_", "XDG_", "PYTHON"))}
@@ -260,7 +263,7 @@ class Page:
             **kept,
             "HOME": str(home),
             "XDG_STATE_HOME": str(home / ".local/state"),
-            "PATH": f"{programs.directory}:{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "PATH": f"{directory}/bin:{programs.directory}:{Path(sys.executable).parent}:{os.environ['PATH']}",
             "PYTHONPATH": str(ROOT),
             "TASK_RUNNER_STATE_DIR": str(state),
             "PORT": str(port),

@@ -174,10 +174,6 @@ class PodmanServer(Server):
             "XDG_RUNTIME_DIR": str(self.directory),
         }
         at = self.directory
-        # it asks what packages its parts are of whenever it says what its host can do, and reads the lists of all of them
-        (at / "bin").mkdir()
-        (at / "bin/dpkg").symlink_to("/bin/false")
-        self.env["PATH"] = f"{at}/bin:{PATH}"
         self._podman = ["podman", "--root", f"{at}/root", "--runroot", f"{at}/run", "--tmpdir", f"{at}/tmp"]
         self.service = Service(at, [*self._podman, "system", "service", "-t", "0", f"unix://{self.socket}"], self.env)
 

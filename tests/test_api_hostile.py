@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import gzip
+import http.client
 import json
 import os
 import random
 import re
 import socket
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -52,11 +54,15 @@ def _drained(shared: Daemon) -> None:
 
 def refused(response: httpx.Response) -> dict[str, Any]:
     """A 4xx that says what is wrong."""
-    assert 400 <= response.status_code < 500, response.text
-    assert response.headers["content-type"] == "application/problem+json"
-    problem = response.json()
+    return refusal(response.status_code, response.headers["content-type"], response.content)
+
+
+def refusal(status: int, kind: str | None, said: bytes) -> dict[str, Any]:
+    assert 400 <= status < 500, said
+    assert kind == "application/problem+json"
+    problem = json.loads(said)
     assert problem["detail"]
-    assert (problem["status"], bool(problem["title"])) == (response.status_code, True)
+    assert (problem["status"], bool(problem["title"])) == (status, True)
     for fault in problem.get("errors", []):
         assert set(fault) == {"field", "message"}
         assert fault["message"]
@@ -67,6 +73,36 @@ def answered(response: httpx.Response) -> None:
     """Taken, or refused in words with the field that is at fault."""
     if response.status_code != 201:
         assert refused(response)["errors"]
+
+
+class Plain:
+    """One connection, and the simplest client there is: thousands of requests are sent."""
+
+    def __init__(self, daemon: Daemon) -> None:
+        self._connection = http.client.HTTPConnection(daemon.url.removeprefix("http://"), timeout=PATIENCE)
+        self._headers = {**JSON, "Authorization": f"Bearer {daemon.token}"}
+
+    def ask(self, method: str, path: str, body: bytes) -> tuple[int, str | None, bytes]:
+        """The status, the type of what is said, and that."""
+        self._connection.request(method, path, body, self._headers)
+        answer = self._connection.getresponse()
+        return answer.status, answer.headers["content-type"], answer.read()
+
+    def answers(self, body: bytes) -> None:
+        """A task of this is taken, or refused in words with the field that is at fault."""
+        status, kind, said = self.ask("POST", "/v1/tasks", body)
+        if status != 201:
+            assert refusal(status, kind, said)["errors"]
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+@pytest.fixture
+def plain(shared: Daemon) -> Iterator[Plain]:
+    made = Plain(shared)
+    yield made
+    made.close()
 
 
 def post(daemon: Daemon, body: bytes, **headers: str) -> httpx.Response:
@@ -101,7 +137,7 @@ def test_a_body_that_is_no_object(shared: Daemon, value: Any):
 
 
 @pytest.mark.parametrize("field", FIELDS)
-def test_any_value_in_any_field(shared: Daemon, field: str):
+def test_any_value_in_any_field(shared: Daemon, plain: Plain, field: str):
     for value in ANY_VALUE:
         for base in (
             {},
@@ -109,10 +145,10 @@ def test_any_value_in_any_field(shared: Daemon, field: str):
             {"machine": "echo"},
             {"actions": [{"machine": "echo", "parameters": ""}]},
         ):
-            answered(post(shared, json.dumps({**base, field: value}).encode()))
+            plain.answers(json.dumps({**base, field: value}).encode())
         inside = {"actions": [{"machine": "process", "parameters": {"command": ["true"], field: value}}]}
-        answered(post(shared, json.dumps(inside).encode()))
-        answered(post(shared, json.dumps({"actions": [{"machine": "echo", field: value}]}).encode()))
+        plain.answers(json.dumps(inside).encode())
+        plain.answers(json.dumps({"actions": [{"machine": "echo", field: value}]}).encode())
     works(shared)
 
 
@@ -240,16 +276,20 @@ def test_a_good_body_with_a_fault(shared: Daemon, seed: int, position: float, fa
 
 
 @pytest.mark.parametrize("method", ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "HEAD", "TRACE"])
-def test_any_body_on_any_route_with_any_method(shared: Daemon, method: str):
+def test_any_body_on_any_route_with_any_method(shared: Daemon, plain: Plain, method: str):
     task_id = post(shared, GOOD).json()["taskId"]
     bodies = [b"", b"{}", b"[]", b'{"x": 1}', b"\xff", b'{"signal": [[[]]]}', os.urandom(100), b"[" * 1000]
+    seen: set[str] = set()
     for route in v1.routes:
         path = re.sub(r"\{(\w+)[^}]*\}", lambda match: task_id if match[1] == "task_id" else "1", route.path)
-        if path.endswith(("/events", "/drain", "/undrain")) and method in (route.methods or ()):
+        taken = method in (route.methods or ())
+        if path.endswith(("/events", "/drain", "/undrain")) and taken:
             continue
-        for body in bodies:
-            response = shared.http.request(method, path, content=body, headers=JSON, params={"limit": 5})
-            assert response.status_code < 500, (method, path, body)
+        # where the method is not taken, nothing of the body is looked at: the longest and an odd one, once a path
+        for body in bodies if taken else [] if path in seen else bodies[-2:]:
+            status, _kind, _said = plain.ask(method, f"{path}?limit=5", body)
+            assert status < 500, (method, path, body)
+        seen.add(path)
     works(shared)
 
 

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tarfile
 import threading
+import time
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -228,7 +229,8 @@ def test_where_a_sandbox_forbids_openat2_the_path_is_walked(work: Path, number: 
 
 
 class Swapper:
-    """A thread that exchanges two names as fast as it can."""
+    """A thread that exchanges two names all the time, with pauses as long as a few steps of whoever reads: without
+    them it would mostly keep the reader from its processor."""
 
     def __init__(self, one: Path, other: Path) -> None:
         self._names = os.fsencode(one), os.fsencode(other)
@@ -243,6 +245,7 @@ class Swapper:
             # RENAME_EXCHANGE: there is no moment at which either name is missing
             assert libc.renameat2(-100, one, -100, other, 2) == 0, os.strerror(ctypes.get_errno())
             self.rounds += 1
+            time.sleep(0.0001)
 
     def __enter__(self) -> Self:
         self._thread.start()

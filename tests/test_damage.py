@@ -100,8 +100,8 @@ def daemon(tmp_path_factory):
         daemon.close()
 
 
-#: ends by itself in any case
-WAITING = "n=0; while [ ! -e go ] && [ $n -lt 1000 ]; do sleep 0.2; n=$((n+1)); done; exit 7"
+#: ends by itself in any case; it looks for nothing meanwhile, for there are dozens of them
+WAITING = "mkfifo go; exec timeout 200 sh -c 'read line < go; exit 7'"
 #: whoever cleans up cannot find a runner by a lock that a test has damaged
 RUNNERS: list[process.Process] = []
 
@@ -136,7 +136,16 @@ def wait_dead(pid: int) -> None:
 
 
 def let_go(directory: AttemptDirectory) -> None:
-    Path(directory.work, "go").touch()
+    wait_for(lambda: opened(os.path.join(directory.work, "go")), "it waits to be let go")
+
+
+def opened(fifo: str) -> bool:
+    """Whether somebody reads, who has now come to its end."""
+    try:
+        os.close(os.open(fifo, os.O_WRONLY | os.O_NONBLOCK))
+    except OSError:
+        return False
+    return True
 
 
 def kept_files(directory: AttemptDirectory) -> list[str]:

@@ -216,7 +216,7 @@ def test_each_call_of_the_generated_page_is_taken(daemons: Callable[..., Daemon]
 
 def changes(call: str) -> bool:
     """Whether it may leave a task other than it was."""
-    return re.search(r"-X (?!GET)|--request|-d |--data|-T |-F ", call) is not None
+    return re.search(r" (-X|--json|--data|-T|--upload)|follow=", call) is not None
 
 
 def _objects(daemon: Daemon, call: str, there: dict[str, str]) -> dict[str, str]:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import random
+import socketserver
 import subprocess
 import sys
+import threading
 import uuid
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -334,6 +338,34 @@ def test_what_answers_like_no_engine_is_not_taken_for_one(tmp_path: Path) -> Non
         with pytest.raises(EngineFailed, match=path):
             open_engine("docker", {"docker": path})
         thread.join(PATIENCE)
+
+
+def test_a_container_that_ends_while_podman_looks_at_it_is_looked_at_again(tmp_path: Path) -> None:
+    """What Podman 4.3 answered in that moment, over its own way; no test can make a process end in the middle of it."""
+    ended = {"State": {"Status": "exited", "ExitCode": 3}}
+    answers = [(500, {"message": "read /proc/13935/cgroup: no such process"})] * 2 + [(200, ended)]
+
+    class Podman(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            status, body = (200, {}) if self.path == "/_ping" else answers.pop(0)
+            self.send_response(status)
+            self.send_header("Api-Version", "1.41")
+            self.end_headers()
+            self.wfile.write(json.dumps(body).encode())
+
+        def address_string(self) -> str:
+            return "a socket"
+
+    path = str(tmp_path / "api.sock")
+    with socketserver.UnixStreamServer(path, Podman) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            engine = open_engine(None, {"podman": path})
+            seen = engine.look("some-container")
+            engine.close()
+        finally:
+            server.shutdown()
+    assert (seen.state, seen.exit_code, answers) == ("exited", 3, [])
 
 
 @DOCKER

@@ -38,8 +38,10 @@ from task_runner.errors import EngineFailed
 from task_runner.model.status import LimitNote
 from task_runner.model.walls import TaskLimits
 
-#: seconds for others who are at a container that is to be removed
+#: seconds for others who are at a container that is to be removed, or that is just ending
 _REMOVAL = 20.0
+#: of a file in /proc that Podman was about to read
+_VANISHED = "no such process"
 #: how often Podman looks whether a container has ended
 _INTERVAL = "100ms"
 #: seconds between two looks at an output that cannot be followed; they grow, for each look reads it from its beginning
@@ -140,9 +142,8 @@ class DockerEngine:
         taken: dict[str, Any] | None = None
         with self._api.asking():
             info = self._info() if creation.depends_on_host(limits) else {}
-            if limits.io_weight is not None:
-                with contextlib.suppress(errors.NotFound):
-                    taken = self._client.inspect_container(order.name)["HostConfig"]
+            if limits.io_weight is not None and (made := self._inspect(order.name)) is not None:
+                taken = made["HostConfig"]
         return creation.notes(limits, self.name, info, taken)
 
     def _info(self) -> dict[str, Any]:
@@ -164,11 +165,22 @@ class DockerEngine:
 
     def look(self, container: str) -> Seen:
         with self._api.asking():
+            found = self._inspect(container)
+        return Seen(state="gone") if found is None else self._seen(found)
+
+    def _inspect(self, container: str) -> dict[str, Any] | None:
+        """All that the engine says of it; None where it is gone. Podman fails where the main process ends while it
+        looks, and is asked again then."""
+        deadline = time.monotonic() + _REMOVAL
+        while True:
             try:
-                found = self._client.inspect_container(container)
+                return dict(self._client.inspect_container(container))
             except errors.NotFound:
-                return Seen(state="gone")
-        return self._seen(found)
+                return None
+            except errors.APIError as error:
+                if _VANISHED not in str(error.explanation) or time.monotonic() > deadline:
+                    raise
+            time.sleep(_PAUSE)
 
     def _seen(self, found: dict[str, Any]) -> Seen:
         now = found["State"]
@@ -215,9 +227,8 @@ class DockerEngine:
     def _log_file(self, container: str) -> str | None:
         """Where the engine keeps what the container writes; None where that is not for us to read."""
         with self._api.asking():
-            try:
-                found = self._client.inspect_container(container)
-            except errors.NotFound:
+            found = self._inspect(container)
+            if found is None:
                 return None
             path = str(found.get("LogPath") or "")
             if not self._podman:

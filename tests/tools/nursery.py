@@ -56,6 +56,8 @@ def daemon() -> Program:
     config.load()
     config.get_loop_factory()
     inotify_simple.INotify().close()  # asks ldconfig where the C library is
+    importlib.import_module("anyio._backends._asyncio")  # with the first streamed response
+    importlib.import_module("encodings.idna")  # with the first host name
 
     def serve(_arguments: Sequence[str], descriptors: Sequence[int]) -> None:
         _arm()
@@ -140,7 +142,7 @@ def verb() -> Program:
 
 def _load_client() -> None:
     """What the client of the API imports when it sends something."""
-    import encodings.idna
+    import encodings.idna  # noqa: F401
 
     import httpx
 
@@ -179,7 +181,7 @@ def python() -> Program:
 
     def run(arguments: Sequence[str], _descriptors: Sequence[int]) -> None:
         assert list(arguments) == ["-W", "error", "-"], arguments
-        sys.argv = ["-"]
+        sys.argv, sys.path[0] = ["-"], ""
         main = ModuleType("__main__")
         sys.modules["__main__"] = main
         exec(compile(sys.stdin.read(), "<stdin>", "exec"), vars(main))

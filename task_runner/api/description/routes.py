@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from typing import Any
 
 from starlette.requests import Request
@@ -19,7 +20,13 @@ from task_runner.service.validate import schema
 
 async def get_schema(_request: Request) -> Response:
     """JSON schema of a task's spec. The key "/" is what Tessia's clients look for."""
-    return json_response({"/": "api root", **schema()})
+    return json_response(await asyncio.to_thread(_schema))
+
+
+@functools.cache
+def _schema() -> dict[str, Any]:
+    """Made when it is first asked for, beside the other requests: it takes as long as a hundred of them."""
+    return {"/": "api root", **schema()}
 
 
 async def get_openapi(request: Request) -> Response:
@@ -40,8 +47,14 @@ async def get_docs(request: Request) -> Response:
     """GET /docs: the description as a page; a browser that nobody has logged in with is sent to the login."""
     if request.state.token is STRANGER:
         return RedirectResponse("/ui/login?next=/docs", 303)
-    page = await asyncio.to_thread(lambda: render(_described(request)))
-    return Response(page, 200, POLICY, "text/html; charset=utf-8")
+    return Response(await asyncio.to_thread(_page, request), 200, POLICY, "text/html; charset=utf-8")
+
+
+def _page(request: Request) -> str:
+    state = request.app.state
+    if not hasattr(state, "page_of_docs"):
+        state.page_of_docs = render(_described(request))
+    return str(state.page_of_docs)
 
 
 async def get_style(_request: Request) -> Response:
