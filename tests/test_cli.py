@@ -383,6 +383,7 @@ def test_stop_without_waiting(daemon: Daemon, task_runner: Run):
 def test_pause_resume_signal_retry(daemon: Daemon, task_runner: Run):
     task_id = daemon.submit("sh", "-c", "trap 'exit 6' HUP; echo ready; while :; do sleep 0.1; done")
     wait_for(lambda: daemon.output(task_id) == b"ready\n")
+    daemon.wait_state(task_id, "running")  # it may write before the daemon has heard that it runs
     assert task_runner("retry", task_id).returncode == 4
     assert task_runner("pause", task_id).stdout == f"{task_id}: paused\n"
     assert task_runner("resume", task_id).stdout == f"{task_id}: running\n"
