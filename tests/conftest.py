@@ -34,6 +34,8 @@ ROOT = Path(__file__).parent.parent
 # hundreds of launchers and verbs are started: none of them shall compile what it imports
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 USUAL_UMASK = 0o022
+#: variables that the loader and Python have read before a program begins: a forked one is too late for them
+OF_INTERPRETERS = ("LD_", "PYTHON")
 os.umask(USUAL_UMASK)
 
 
@@ -152,11 +154,13 @@ class Daemon:
         """What a client process needs to find this daemon."""
         return {**self.environment(), "TASK_RUNNER_URL": self.url, "TASK_RUNNER_TOKEN": self.token}
 
-    def start(self, *, wait: bool = True, prefix: tuple[str, ...] = (), **environment: str) -> Daemon:
+    def start(self, *, wait: bool = True, prefix: tuple[str, ...] = (), inside: str = "", **environment: str) -> Daemon:
+        """``inside``: code in Python by which it leaves for surroundings of its own, in place of a ``prefix``, which
+        costs the start of an interpreter."""
         fd = self._listener.fileno()
-        if not prefix and all(name.startswith("TASK_RUNNER_") for name in environment):
-            launchers = not EXECUTED_LAUNCHERS
-            self._process = fork_daemon(self.environment(**environment), fd, self.log, launchers=launchers)
+        if inside or not (prefix or any(name.startswith(OF_INTERPRETERS) for name in environment)):
+            launchers = not (inside or EXECUTED_LAUNCHERS)
+            self._process = fork_daemon(self.environment(**environment), fd, self.log, launchers=launchers, inside=inside)
         else:
             with open(self.log, "ab") as log:
                 self._process = subprocess.Popen(

@@ -31,7 +31,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from conftest import PATIENCE, ROOT
-from nursery import Forked
+from nursery import Forked, fork_server
 
 RUN = ("sh", "console", "python")
 READ = ("json", "toml", "yaml", "ini")
@@ -155,8 +155,8 @@ def steps(of: list[Sample]) -> list[Step]:
 
 
 class Programs:
-    """Runs `task-runner` and the Python of samples, each forked from a process that has everything loaded: most of a
-    page's time would be the start of Python. In their place stand small shell scripts, which ask over a connection.
+    """Runs `task-runner`, daemons too, and the Python of samples, each forked from a process that has everything loaded:
+    most of a page's time would be the start of Python. In their place stand small shell scripts, which ask over a connection.
 
     Such a script says its pid, and all that its program is to have is read of it: command line, directory,
     environment, standard streams. It ends as the program does; when it is killed, so is the program."""
@@ -165,7 +165,7 @@ class Programs:
         self.directory = directory
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
         host, port = self._listener.getsockname()
-        for name, first in (("task-runner", _SERVE), ("python3", _OTHER)):
+        for name, first in (("task-runner", ""), ("python3", _OTHER)):
             text = _ASK.format(first=first.format(python=shlex.quote(sys.executable)), host=host, port=port)
             (directory / name).write_text(text)
             (directory / name).chmod(0o755)
@@ -201,14 +201,17 @@ class Programs:
         _shell, script, *arguments = map(os.fsdecode, (asks / "cmdline").read_bytes().split(b"\0")[:-1])
         assert Path(script).parent == self.directory, script
         pairs = (os.fsdecode(each).partition("=") for each in (asks / "environ").read_bytes().split(b"\0") if each)
+        env, cwd = {name: value for name, _, value in pairs}, os.readlink(asks / "cwd")
         streams = _streams(int(asks.name))
         try:
-            stdin, stdout, stderr = streams
-            return Forked(
-                {"task-runner": "verb", "python3": "python"}[Path(script).name], *arguments,
-                env={name: value for name, _, value in pairs}, cwd=os.readlink(asks / "cwd"),
-                stdin=stdin, stdout=stdout, stderr=stderr,
-            )  # fmt: skip
+            kind = {"task-runner": "verb", "python3": "python"}[Path(script).name]
+            named = dict(zip(("stdin", "stdout", "stderr"), streams, strict=True))
+            if kind == "verb" and arguments[:1] == ["serve"]:
+                # one that is told no address gets a free one
+                told = {"--bind", "executor"} & set(arguments)
+                bind = [] if told else ["--bind", f"127.0.0.1:{env['PORT']}"]
+                return fork_server("-m", "task_runner", *arguments, *bind, env=env, cwd=cwd, launchers=True, **named)
+            return Forked(kind, *arguments, env=env, cwd=cwd, **named)
         finally:
             for each in streams:
                 os.close(each)
@@ -228,12 +231,6 @@ def _streams(pid: int) -> list[int]:
 _LIBC = ctypes.CDLL(None, use_errno=True)
 #: pidfd_getfd(2), on every architecture
 _PIDFD_GETFD = 438
-#: a daemon is started as everywhere; one that is told no address gets a free one
-_SERVE = """if [ "$1" = serve ]; then
-    case " $* " in *" --bind "*|*executor*) ;; *) set -- "$@" --bind 127.0.0.1:$PORT;; esac
-    exec {python} -m task_runner "$@"
-fi
-"""
 _OTHER = """[ "$*" = "-W error -" ] || exec {python} "$@"
 """
 #: nothing is redirected in the shell itself: its own streams are taken from it at any moment

@@ -172,6 +172,8 @@ class PodmanServer(Server):
             "CONTAINERS_CONF": str(DATA / "containers.conf"),
             "CONTAINERS_REGISTRIES_CONF": str(DATA / "registries.conf"),
             "XDG_RUNTIME_DIR": str(self.directory),
+            # whenever it is asked for its host or its version it has dpkg look for the packages of its programs: 0.3 s
+            "DPKG_ADMINDIR": str(self.directory),
         }
         at = self.directory
         self._podman = ["podman", "--root", f"{at}/root", "--runroot", f"{at}/run", "--tmpdir", f"{at}/tmp"]

@@ -183,9 +183,21 @@ def _begin(kind: str) -> socket.socket:
     return ours
 
 
-def fork_daemon(environment: dict[str, str], listener: int, log: Path, *, launchers: bool) -> Forked:
-    """Start a daemon with this environment on a listening socket; ``launchers``: its launcher is forked too."""
-    # begun first, ended last: daemons hold the other end
-    asks = [_nursery("launcher").fileno()] if launchers else []
+def fork_daemon(environment: dict[str, str], listener: int, log: Path, *, launchers: bool, inside: str = "") -> Forked:
+    """Start a daemon with this environment on a listening socket; ``launchers``: its launcher is forked too;
+    ``inside``: code in Python, what it does to itself first."""
+    asks = _asks(launchers, "container_launcher" if "TASK_RUNNER_ENGINES" in environment else "launcher")
+    arguments = ["-c", inside] if inside else []
     with open(log, "ab") as file:
-        return Forked("daemon", env=environment, more=[listener, *asks], stdout=file.fileno(), stderr=file.fileno())
+        streams = {"stdout": file.fileno(), "stderr": file.fileno()}
+        return Forked("daemon", *arguments, env=environment, more=[listener, *asks], **streams)
+
+
+def fork_server(*arguments: str, env: dict[str, str], cwd: str | Path, launchers: bool, **streams: int) -> Forked:
+    """`python -m task_runner serve …`, or gunicorn or uvicorn by hand; the arguments are those of python."""
+    return Forked("daemon", *arguments, env=env, cwd=cwd, more=_asks(launchers), **streams)
+
+
+def _asks(launchers: bool, kind: str = "launcher") -> list[int]:
+    # begun first, ended last: daemons hold the other end
+    return [_nursery(kind).fileno()] if launchers else []

@@ -15,7 +15,8 @@ from typing import Any
 
 import httpx
 import pytest
-from conftest import PATIENCE, ROOT, kill_tasks, wait_for
+from conftest import EXECUTED_LAUNCHERS, PATIENCE, ROOT, kill_tasks, wait_for
+from nursery import Forked, fork_server
 
 from task_runner.lib import process
 from task_runner.lib.statedir import StateDirectory
@@ -37,6 +38,13 @@ def environment(settings: Mapping[str, Any], **more: str) -> dict[str, str]:
     return {**inherited, "PYTHONPATH": str(ROOT), **given, **more}
 
 
+def begin(*command: str, env: dict[str, str], cwd: str | Path, **streams: int) -> subprocess.Popen[bytes] | Forked:
+    """Start a program; those of Python are forked, from a process that has loaded them."""
+    if command[0] != sys.executable:
+        return subprocess.Popen([*command], env=env, cwd=cwd, stdin=subprocess.DEVNULL, **streams)
+    return fork_server(*command[1:], env=env, cwd=cwd, launchers=not EXECUTED_LAUNCHERS, **streams)
+
+
 class Served:
     """One daemon, in a directory with a short name: the path of a socket has at most 107 bytes."""
 
@@ -44,7 +52,7 @@ class Served:
         self.directory = Path(tempfile.mkdtemp(prefix="tr-served-"))
         self.state = StateDirectory(str(self.directory / "state"))
         self._log = self.directory / "log"
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[bytes] | Forked | None = None
         self._clients: list[httpx.Client] = []
         #: of the address that a test has chosen
         self.port = 0
@@ -54,14 +62,7 @@ class Served:
         settings = {"state_dir": self.state.path, **settings}
         settings = {name: value for name, value in settings.items() if value is not None}
         with open(self._log, "ab") as log:
-            self._process = subprocess.Popen(
-                [*command],
-                env=environment(settings, **(env or {})),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                cwd=self.directory,
-            )
+            self._process = begin(*command, env=environment(settings, **(env or {})), cwd=self.directory, stdout=log.fileno(), stderr=log.fileno())
         if ready:
             wait_for(lambda: self._lives() and _STARTED in self.log.rpartition(_ENDED)[2], "the daemon is ready")
         return self
@@ -133,15 +134,13 @@ def _lives(pid: int, start_times: list[int]) -> bool:
 def refusal(*command: str, env: Mapping[str, str] | None = None, **settings: Any) -> str:
     """What a daemon says that does not start."""
     with tempfile.TemporaryDirectory(prefix="tr-refused-") as directory:
-        done = subprocess.run(
-            [*command],
-            env=environment({"state_dir": f"{directory}/state", **settings}, **(env or {})),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-            cwd=directory,
-            check=False,
-        )
-    assert done.returncode != 0, done.stderr
-    return done.stderr + done.stdout
+        given = environment({"state_dir": f"{directory}/state", **settings}, **(env or {}))
+        process = begin(*command, env=given, cwd=directory, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        try:
+            out, err = process.communicate(timeout=PATIENCE)
+        finally:
+            process.kill()
+            process.wait()
+    said = (err + out).decode()
+    assert process.returncode != 0, said
+    return said

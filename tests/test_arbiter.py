@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 from conftest import ROOT, kill_tasks, wait_for
+from nursery import Forked
 from ports import free_port
+from served import SERVE, begin
 
 from task_runner.lib import process
 from task_runner.lib.clock import boot_id
@@ -28,19 +29,19 @@ class Served:
         self.log = directory / "serve.log"
         self.port = free_port()
         self.http = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=20, verify=False)
-        self.arbiter: subprocess.Popen[bytes] | None = None
+        self.arbiter: subprocess.Popen[bytes] | Forked | None = None
 
-    def start(self) -> None:
+    def start(self, *, executed: bool = False) -> None:
+        """``executed``: as in real life, gunicorn is a program of its own, and not forked by a nursery."""
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("TASK_RUNNER_")}
-        command = [sys.executable, "-m", "task_runner", "serve", "--bind", f"127.0.0.1:{self.port}"]
+        env = {**inherited, "PYTHONPATH": str(ROOT)}
+        command = [*SERVE, "--bind", f"127.0.0.1:{self.port}", "--state-dir", self.state.path]
         with open(self.log, "ab") as log:
-            self.arbiter = subprocess.Popen(
-                [*command, "--state-dir", self.state.path],
-                env={**inherited, "PYTHONPATH": str(ROOT)},
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-            )
+            if executed:
+                streams = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log}
+                self.arbiter = subprocess.Popen(command, env=env, **streams)
+            else:
+                self.arbiter = begin(*command, env=env, cwd=ROOT, stdout=log.fileno(), stderr=log.fileno())
         wait_for(self._ready, f"the daemon is ready; its log: {self.log}")
 
     def _ready(self) -> bool:
@@ -78,7 +79,7 @@ def served(tmp_path: Path) -> Iterator[Served]:
 
 
 def test_nothing_of_the_daemon_outlives_a_killed_arbiter(served: Served) -> None:
-    served.start()
+    served.start(executed=True)
     below = served.below()
     assert len(below) == 2, "the worker and the launcher"
     assert served.arbiter is not None

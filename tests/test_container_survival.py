@@ -166,9 +166,12 @@ def test_a_strangers_container_with_the_labels_of_a_task_is_neither_taken_up_nor
     kill(runner_of(boat, task_id))
     check_true_ending(boat, task_id)
     order = {"daemon": os.path.realpath(boat.state_dir), "engines": podman_server.sockets}
-    command = [sys.executable, "-m", "task_runner.engines.sweep"]
+    command = [sys.executable, "-X", "importtime", "-m", "task_runner.engines.sweep"]
     swept = subprocess.run(command, input=json.dumps(order), capture_output=True, text=True, check=True, timeout=PATIENCE)
     assert json.loads(swept.stdout) == {"found": [], "errors": []}
+    loaded = {line.rpartition("|")[2].strip() for line in swept.stderr.splitlines()}
+    assert "task_runner.engines.listing" in loaded
+    assert not {"docker", "requests"} & loaded, "no client is loaded where there is nothing to remove"
     assert podman_server.command("inspect", "--format", "{{.State.Status}}", stranger) == "running\n"
     podman_server.command("rm", "--force", "--time", "0", stranger)
 

@@ -14,12 +14,19 @@ from conftest import Daemon, wait_for
 
 from task_runner.lib import process
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("executed_launchers")]
+pytestmark = pytest.mark.slow
 
 ACCEPTING = ["accept.before-store", "store.before-commit", "store.after-commit", "accept.after-store"]
 STARTING = ["start.before-launch", "start.after-launch"]
 RUNNING = ["watch.before-note", "watch.after-note"]
 STOPPING = ["stop.before-intent", "stop.after-intent", "stop.delivered"]
+
+
+@pytest.fixture(autouse=True)
+def launchers(request: pytest.FixtureRequest) -> None:
+    """Where it matters how the daemon and its launcher die, that is a program of its own, as in real life."""
+    if hasattr(request.node, "callspec") and request.node.callspec.params.get("failpoint") in STARTING:
+        request.getfixturevalue("executed_launchers")
 
 
 def traced(trace, script: str) -> dict:
@@ -53,7 +60,7 @@ def post_until_answered(daemon: Daemon, body: dict, failpoint: str) -> str:
     return task_id
 
 
-@pytest.mark.parametrize("failpoint", ACCEPTING + STARTING + RUNNING)
+@pytest.mark.parametrize("failpoint", [*ACCEPTING, *STARTING, *RUNNING])
 def test_death_while_accepting_starting_or_noting(make_daemon, tmp_path, failpoint):
     trace = tmp_path / "trace"
     daemon = started(make_daemon(), tmp_path, failpoint)
@@ -77,6 +84,7 @@ def command_line(pid: int) -> bytes:
         return b""
 
 
+@pytest.mark.usefixtures("executed_launchers")
 @pytest.mark.parametrize(("late", "processes"), [("launcher.begun", 1), ("runner.forked", 2)])
 def test_what_comes_late_of_a_dead_daemon_runs_nothing(make_daemon, tmp_path, late, processes):
     trace, hold = tmp_path / "trace", tmp_path / "hold"

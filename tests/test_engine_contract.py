@@ -310,6 +310,7 @@ def watched(bench: Bench, script: str, limits: TaskLimits) -> tuple[int | None, 
 def test_an_engine_says_what_it_is(engine: Engine, server: Server) -> None:
     assert engine.name == server.name
     assert re.match(r"(Podman|Docker Engine|containerd) \d+\.\d+", engine.describe())
+    engine.ping()
 
 
 def test_images_are_known_by_an_id(bench: Bench) -> None:
@@ -426,6 +427,8 @@ def test_a_container_outlives_its_engine(bench: Bench, server: Server) -> None:
     try:
         with pytest.raises(EngineFailed):
             bench.engine.look(stays)
+        with pytest.raises(EngineFailed):
+            bench.engine.ping()
         for name in ("stays", "ends"):
             (bench.shared / name).touch()
             bench.wait_file(f"{name}-said")

@@ -19,13 +19,15 @@ from conftest import PATIENCE, ROOT, wait_for
 from engines import DockerServer, PodmanServer, Server
 from images import BUSYBOX_IMAGE
 
-from task_runner.engines import creation, enginelog, linelog, recordlog
+from task_runner.engines import creation, enginelog, linelog, listing, recordlog
 from task_runner.engines.base import Engine, Order
 from task_runner.engines.find import available, open_engine
 from task_runner.engines.frames import PIECE, frames, mended, skipping
 from task_runner.engines.layers import Layers
 from task_runner.errors import EngineFailed, EngineMissing
 from task_runner.model.walls import TaskLimits
+from task_runner.service.containers import Containers
+from task_runner.service.settings import Settings
 
 PODMAN = pytest.mark.needs("root", "podman", "runc", "busybox", "curl")
 DOCKER = pytest.mark.needs("root", "dockerd", "docker", "containerd", "runc", "busybox", "curl")
@@ -338,6 +340,72 @@ def test_what_answers_like_no_engine_is_not_taken_for_one(tmp_path: Path) -> Non
         with pytest.raises(EngineFailed, match=path):
             open_engine("docker", {"docker": path})
         thread.join(PATIENCE)
+
+
+WORDS = [
+    (500, b'{"message": "database is locked"}', "database is locked"),
+    (500, b"proxy says no\n", "proxy says no"),
+    (500, b"", "Internal Server Error"),
+    (200, b"<html>", "podman does not answer at /"),
+    (200, b"{}{", "podman does not answer at /"),
+    (200, b'{"message": "not a list"}', "podman does not answer at /"),
+]
+
+
+def test_what_is_no_list_of_containers_is_told_and_never_taken_for_an_empty_one(tmp_path: Path) -> None:
+    """Without the client library; a real engine says none of this when asked to."""
+    answers = [(status, body) for status, body, _ in WORDS]
+
+    class Strange(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            status, body = (200, b"OK") if self.path == "/_ping" else answers.pop(0)
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def address_string(self) -> str:
+            return "a socket"
+
+    path = str(tmp_path / "api.sock")
+    with pytest.raises(EngineFailed, match=path):
+        listing.find("podman", path, {})
+    with socketserver.UnixStreamServer(path, Strange) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            for _, _, words in WORDS:
+                with pytest.raises(EngineFailed, match=words):
+                    listing.find("podman", path, {"one": "1"})
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_an_engine_is_asked_for_its_version_until_it_has_told_it_once(tmp_path: Path) -> None:
+    asked = []
+    answers = [(500, b"{}"), (200, b'{"Version": "4.3.1"}'), (200, b'{"Version": "4.3.2"}')]
+
+    class Podman(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            status, body = answers[len(asked) - 1]
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def address_string(self) -> str:
+            return "a socket"
+
+    path = str(tmp_path / "api.sock")
+    containers = Containers(Settings(state_dir=str(tmp_path), engines={"podman": path}))
+    with socketserver.ThreadingUnixStreamServer(path, Podman) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            told = [containers.engines()[0]["version"] for _ in range(4)]
+        finally:
+            server.shutdown()
+    assert told == [None, "4.3.1", "4.3.1", "4.3.1"]
+    assert asked == ["/version"] * 2
 
 
 def test_a_container_that_ends_while_podman_looks_at_it_is_looked_at_again(tmp_path: Path) -> None:

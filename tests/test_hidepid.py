@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, Daemon, wait_for
+from conftest import PATIENCE, ROOT, Daemon, wait_for
 
 pytestmark = pytest.mark.needs("root", "unshare", "mount", "setpriv")
 USER = 4001
@@ -99,3 +100,21 @@ def test_what_is_hidden_is_unknown_and_a_stop_reaches_it(house: House):
     daemon.post(f"/v1/tasks/{plain}/stop")
     assert daemon.wait(plain)["receipt"]["survivors"] == []
     assert "Traceback" not in daemon.log.read_text()
+
+
+def test_who_is_seen_and_then_hidden_has_no_children_and_is_no_error(tmp_path: Path):
+    """As one that becomes another user's while it is looked at. With `hidepid=1` its directory is there, and closed."""
+    tmp_path.chmod(0o755)
+    code = "import os; from task_runner.lib.process import descendants, unseen; print(descendants(os.getppid()), unseen(1))"
+    mount = "mount -t proc -o hidepid=1 proc /proc"
+    become = f"setpriv --reuid={USER} --regid={USER} --clear-groups"
+    shell = f'{mount} && {become} -- {PYTHON} -c "$0"; true'
+    done = subprocess.run(
+        ["unshare", "-m", "sh", "-c", shell, code],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        cwd="/",
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+    assert (done.stdout, done.stderr) == ("[] []\n", "")

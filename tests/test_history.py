@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import resource
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -105,19 +106,43 @@ def test_a_damaged_record_is_left_out(tmp_path: Path, byte: int, caplog: pytest.
     assert not caplog.text
 
 
-def test_a_file_without_checksums_is_taken_up_and_has_them_from_then_on(tmp_path: Path):
-    """Format 1, of earlier daemons."""
+def earlier_file(tmp_path: Path) -> Path:
+    """Of format 1."""
     records = bytearray(SLOTS * history._RECORD.size)
     for at in (NOW - 2 * DAY, NOW - 30, NOW - 20):
         history._RECORD.pack_into(records, at // STEP % SLOTS * history._RECORD.size, at, *[5.0] * len(FIELDS))
-    (tmp_path / "history").write_bytes(f"task-runner history 1 {len(FIELDS)}\n".encode() + records)
+    path = tmp_path / "history"
+    path.write_bytes(f"task-runner history 1 {len(FIELDS)}\n".encode() + records)
+    return path
+
+
+def test_a_file_without_checksums_is_taken_up_and_has_them_from_then_on(tmp_path: Path):
+    """Format 1, of earlier daemons."""
+    file = earlier_file(tmp_path)
     made = reopened(tmp_path)
     assert times(made) == [NOW - 30, NOW - 20]
-    made.close()
-    assert (tmp_path / "history").read_bytes().startswith(MAGIC)
-    again = reopened(tmp_path)
+    assert file.read_bytes().startswith(MAGIC)
+    again = reopened(tmp_path)  # and nothing is lost with a daemon that is killed before it writes
     assert times(again) == [NOW - 30, NOW - 20]
     assert again.since(NOW - 20, NOW)[0][1:] == (5.0,) * len(FIELDS)
+    made.add(NOW - 10, {"load": 1.0})
+    made.close()
+    again.close()
+    assert times(reopened(tmp_path)) == [NOW - 30, NOW - 20, NOW - 10]
+
+
+def test_a_file_without_checksums_is_left_where_there_is_no_space_for_them(tmp_path: Path):
+    file = earlier_file(tmp_path)
+    before, limits = file.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before), limits[1]))
+    try:
+        made = reopened(tmp_path)
+        made.add(NOW - 10, {"load": 1.0})
+        made.close()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert file.read_bytes() == before
+    assert times(reopened(tmp_path)) == [NOW - 30, NOW - 20]
 
 
 def test_a_directory_in_its_place_or_a_link_costs_the_file_and_not_the_samples(tmp_path: Path):

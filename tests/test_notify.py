@@ -68,7 +68,10 @@ class Receiver:
             protocol_version = "HTTP/1.1"
 
             def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
+                length = int(self.headers["Content-Length"])
+                body = self.rfile.read(length)
+                if len(body) < length:
+                    return  # whoever sent it was killed half-way
                 request = Request(self.path, {k.lower(): v for k, v in self.headers.items()}, body)
                 answer = receiver.answer(request)
                 receiver.requests.append(request)

@@ -21,7 +21,8 @@ from task_runner.api.description.words import in_words
 from task_runner.api.params import Choices, Flag, Integer, Seconds
 from task_runner.errors import InvalidRequest
 
-DESCRIBED = openapi.description()
+#: to make it takes longer than to read it, in each process that looks for tests
+DESCRIBED = json.loads((ROOT / "doc/reference/openapi.json").read_text())
 OPERATIONS = {
     (method, path): operation for path, methods in DESCRIBED["paths"].items() for method, operation in methods.items()
 }

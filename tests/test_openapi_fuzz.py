@@ -16,6 +16,7 @@ from __future__ import annotations
 import copy
 import importlib
 import itertools
+import json
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -23,10 +24,8 @@ from typing import Any
 import hypothesis
 import pytest
 import requests
-from conftest import Daemon, wait_for
+from conftest import ROOT, Daemon, wait_for
 from hypothesis import strategies as st
-
-from task_runner.api import openapi
 
 EXAMPLES, SEED = int(os.environ.get("FUZZ_EXAMPLES", "4")), os.environ.get("FUZZ_SEED")
 SETTINGS = {"max_running": 4, "engines": {}, "max_streams": 1000}
@@ -61,7 +60,8 @@ def closed(described: dict[str, Any]) -> dict[str, Any]:
     return described
 
 
-DESCRIBED = closed(openapi.description())
+#: as the daemon gives it (tests/test_openapi.py); to make it takes longer than to read it, in each process that looks for tests
+DESCRIBED = closed(json.loads((ROOT / "doc/reference/openapi.json").read_text()))
 OPERATIONS = {each["operationId"]: each for methods in DESCRIBED["paths"].values() for each in methods.values()}
 CASES = [
     (name, mode)

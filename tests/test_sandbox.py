@@ -151,26 +151,26 @@ def test_what_is_exchanged_between_look_and_mount_is_not_shown(make_daemon: Any,
 
 
 WITH_A_KEY = """
-import ctypes, os, sys
-keyctl, libc = int(sys.argv[1]), ctypes.CDLL(None)
-assert libc.syscall(keyctl, 1, None) >= 0
-assert libc.syscall(keyctl - 2, b"user", b"of-the-daemon", b"sesame", 6, -3) >= 0
-os.execvp(sys.argv[2], sys.argv[2:])
+import ctypes
+libc = ctypes.CDLL(None)
+assert libc.syscall({keyctl}, 1, None) >= 0
+assert libc.syscall({keyctl} - 2, b"user", b"of-the-daemon", b"sesame", 6, -3) >= 0
 """
 ASK_FOR_IT = 'import ctypes; print(ctypes.CDLL(None).syscall({}, b"user", b"of-the-daemon", None, 0) >= 0)'
 
 
 @pytest.mark.needs("root")
-@pytest.mark.parametrize("more", [{}, {"user": "nobody"}, {"parameters": {"sandbox": None}, "user": "nobody"}])
-def test_the_keys_of_the_daemon_are_out_of_reach(make_daemon: Any, more: dict[str, Any]):
+def test_the_keys_of_the_daemon_are_out_of_reach(make_daemon: Any):
     allowed = json.dumps({"admin": ["nobody"]})
+    ask = f"/usr/bin/python3 -c '{ASK_FOR_IT.format((KEYCTL or 0) - 1)}'"
     with tempfile.TemporaryDirectory(prefix="task-runner-keys-", dir="/tmp") as place:
         os.chmod(place, 0o755)
         daemon = make_daemon(Path(place) / "state", task_users=allowed)
-        daemon.start(prefix=(sys.executable, "-c", WITH_A_KEY, str(KEYCTL)))
-        task, output = ended(daemon, f"/usr/bin/python3 -c '{ASK_FOR_IT.format((KEYCTL or 0) - 1)}'", **more)
+        daemon.start(inside=WITH_A_KEY.format(keyctl=KEYCTL))
+        for more in ({}, {"user": "nobody"}, {"parameters": {"sandbox": None}, "user": "nobody"}):
+            task, output = ended(daemon, ask, **more)
+            assert (task["outcome"], output) == ("succeeded", "False\n"), (more, task["error"])
         daemon.close()
-    assert (task["outcome"], output) == ("succeeded", "False\n"), task["error"]
 
 
 def test_a_mount_that_is_not_there_is_named(shared: Daemon):

@@ -47,9 +47,10 @@ def run(work: Callable[[Store], Coroutine[Any, Any, None]], path: Path) -> None:
     asyncio.run(within())
 
 
-def test_a_faulty_change_fails_alone(tmp_path: Path) -> None:
+@pytest.mark.parametrize("value", [None, "\udc80", 2**64])
+def test_a_faulty_change_fails_alone(tmp_path: Path, value: Any) -> None:
     async def work(store: Store) -> None:
-        bad: Op = ("INSERT INTO keys VALUES ('a', NULL, '', '')", ())  # NOT NULL
+        bad: Op = ("INSERT INTO keys VALUES ('a', ?, '', '')", (value,))  # NOT NULL
         results = await asyncio.gather(
             *(store.write([op]) for op in (keep("x", "1"), bad, keep("y", "2"))), return_exceptions=True
         )

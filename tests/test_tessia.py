@@ -17,6 +17,7 @@ from typing import Any
 import httpx
 import pytest
 from conftest import PATIENCE, ROOT, kill_tasks, wait_for
+from served import begin
 
 from task_runner.api.star_app import create_app
 from task_runner.lib.statedir import StateDirectory
@@ -42,14 +43,8 @@ class Node:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("TASK_RUNNER_")}
         given = {f"TASK_RUNNER_{name.upper()}": value for name, value in settings.items()}
         env = {**inherited, **given, "TASK_RUNNER_STATE_DIR": str(state_dir)}
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "gunicorn", "-b", "127.0.0.1:0", *arguments],
-            cwd=ROOT,
-            env=env,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
+        nowhere = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        self.process = begin(sys.executable, "-m", "gunicorn", "-b", "127.0.0.1:0", *arguments, cwd=ROOT, env=env, **nowhere)
         wait_for(lambda: os.path.exists(self.state.address), "the daemon has told its address")
         self.url = json.loads(Path(self.state.address).read_text())["url"]
         token = Path(self.state.token)

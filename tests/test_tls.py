@@ -87,6 +87,15 @@ def test_a_certificate_of_a_stranger_is_refused_at_once_and_says_what_to_do(secu
         assert "no contact" not in done.stderr  # it is not tried again
 
 
+@pytest.mark.parametrize(("content", "words"), [(None, "No such file or directory"), ("nothing\n", "no PEM file with certificates")])
+def test_a_file_of_authorities_that_is_none_is_named(secure: Secure, tmp_path: Path, content: str | None, words: str):
+    file = tmp_path / "ca.pem"
+    if content is not None:
+        file.write_text(content)
+    done = secure.run("list", SSL_CERT_FILE=str(file))
+    assert (done.returncode, done.stdout, done.stderr) == (5, "", f"task-runner: SSL_CERT_FILE: {file}: {words}\n")
+
+
 def test_the_client_library_takes_a_file(secure: Secure, stranger: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     with Client(secure.url, secure.token, ca_file=secure.ca) as client:
         done = client.run(["echo", "hello"])

@@ -48,6 +48,26 @@ PYTHON = "/usr/bin/python3"
 THIRD = "import os\ndef check(p): pass\ndef run(p, c): print(os.getuid(), os.environ['HOME']); return 0\n"
 
 
+#: as `unshare -m`, `mount --bind` twice, and `setpriv --inh-caps=+chown,+kill`
+INSIDE = """
+import ctypes
+
+def call(function, *arguments):
+    assert function(*arguments) == 0, (function.__name__, arguments, ctypes.get_errno())
+
+libc = ctypes.CDLL(None, use_errno=True)
+call(libc.unshare, 0x00020000)  # CLONE_NEWNS
+call(libc.mount, None, b"/", None, 0x44000, None)  # MS_REC, MS_PRIVATE
+call(libc.mount, {passwd!r}.encode(), b"/etc/passwd", None, 0x1000, None)  # MS_BIND
+call(libc.mount, {group!r}.encode(), b"/etc/group", None, 0x1000, None)
+header = (ctypes.c_uint32 * 2)(0x20080522, 0)  # the third version, of this process
+words = (ctypes.c_uint32 * 6)()  # effective, permitted, inheritable; and once more for the upper half
+call(libc.capget, header, words)
+words[2] |= 1 << 0 | 1 << 5  # CAP_CHOWN, CAP_KILL
+call(libc.capset, header, words)
+"""
+
+
 class House:
     """Daemons with accounts of their own, in a directory that everybody can pass through."""
 
@@ -60,9 +80,15 @@ class House:
         self._daemons: list[Daemon] = []
 
     @property
+    def inside(self) -> str:
+        """How a daemon comes to see these accounts, and by the way to have something to inherit, which a change of user
+        alone would leave."""
+        return INSIDE.format(passwd=str(self.passwd), group=str(self.group))
+
+    @property
     def prefix(self) -> tuple[str, ...]:
+        """The same by programs."""
         mounts = f"mount --bind {self.passwd} /etc/passwd && mount --bind {self.group} /etc/group"
-        # with something to inherit, which a change of user alone would leave
         return "unshare", "-m", "sh", "-c", f'{mounts} && exec setpriv --inh-caps=+chown,+kill -- "$@"', "sh"
 
     def daemon(self, name: str, **settings: Any) -> Daemon:
@@ -99,7 +125,9 @@ def root(house: House) -> Daemon:
     daemon = house.daemon(
         "root", task_users=json.dumps(USERS), secrets_dir=secrets, host_files=json.dumps([str(shown)])
     )
-    return daemon.start(prefix=house.prefix, PYTHONPATH=f"{ROOT}:{site}")
+    daemon.start(inside=house.inside, PYTHONPATH=f"{ROOT}:{site}")
+    assert "CapInh:\t0000000000000021\n" in Path(f"/proc/{daemon.pid}/status").read_text()
+    return daemon
 
 
 def run(daemon: Daemon, script: str, **more: Any) -> tuple[dict[str, Any], list[str]]:
@@ -200,7 +228,7 @@ def test_root_may_be_named_where_the_configuration_says_so(house: House):
     )
     daemon.state_dir.mkdir(mode=0o700)
     (daemon.state_dir / "token").write_text("none is asked for")
-    daemon.start(prefix=house.prefix)
+    daemon.start(inside=house.inside)
     assert run(daemon, "id -u; echo $USER", user="toor")[1] == ["0", "toor"]
     assert run(daemon, "echo $USER")[1] == ["painter"]  # default_user
     assert run(daemon, "echo $USER", user="painter")[1] == ["painter"]  # as it would anyway
@@ -288,13 +316,13 @@ def test_a_task_whose_user_is_gone_by_its_start_fails_and_runs_nothing(
 
 @pytest.mark.parametrize("then", [{}, {"default_user": "painter"}])
 def test_nobody_goes_on_in_a_directory_that_another_user_has_had(house: House, then: dict[str, str]):
-    daemon = house.daemon(f"changed-{len(then)}", default_user="builder").start(prefix=house.prefix)
+    daemon = house.daemon(f"changed-{len(then)}", default_user="builder").start(inside=house.inside)
     task_id = daemon.submit("sh", "-c", "id -u; test -e planted && touch followed; touch planted; exit 1")
     daemon.wait(task_id)
     daemon.kill()
     daemon.settings.pop("default_user")
     daemon.settings.update(then)
-    daemon.start(prefix=house.prefix)
+    daemon.start(inside=house.inside)
     for _ in range(2):
         daemon.post(f"/v1/tasks/{task_id}/retry").raise_for_status()
         task = daemon.wait(task_id)
@@ -637,7 +665,7 @@ def test_a_task_of_another_user_goes_on_under_the_next_daemon(house: House, root
     task_id = root.submit("sh", "-c", "until test -e go; do sleep 0.1; done; id -u; exit 3", user="painter")
     root.wait_state(task_id, "running")
     root.kill()
-    root.start(prefix=house.prefix, PYTHONPATH=f"{ROOT}:{root.state_dir.parent / 'site'}")
+    root.start(inside=house.inside, PYTHONPATH=f"{ROOT}:{root.state_dir.parent / 'site'}")
     (Path(root.state.tasks.path) / task_id / "work" / "go").touch()
     task = root.wait(task_id)
     assert (task["outcome"], task["exitCode"], task["userId"]) == ("failed", 3, 4002)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from difflib import SequenceMatcher
 from typing import Any
 
 import pytest
@@ -250,6 +251,16 @@ def test_an_unknown_field_brings_the_nearest_known_one(body: Any, field: str, ne
 def test_no_field_is_suggested_that_does_not_belong_there(body: Any):
     (message,) = faults_of(body).values()
     assert message == "no such field"
+
+
+def test_a_field_that_is_like_none_is_compared_with_few(monkeypatch: pytest.MonkeyPatch):
+    """The event loop reads specs, and others wait meanwhile."""
+    compared = []
+    ratio = SequenceMatcher.ratio
+    monkeypatch.setattr(SequenceMatcher, "ratio", lambda matcher: compared.append(matcher.a) or ratio(matcher))
+    faults = faults_of({**LONG, **{f"{number}{'memoryLimitPolicy' * 6}": 1 for number in range(100)}})
+    assert set(faults.values()) == {"no such field"}
+    assert len(compared) < len(faults)
 
 
 def test_a_field_of_several_kinds_has_one_fault():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -51,7 +52,14 @@ def options(link: Link) -> dict[str, Any]:
 def _trust(ca_file: str | None) -> ssl.SSLContext:
     """Whose certificates are good: with an address of this machine, too, those whom the environment names."""
     if ca_file is None:
-        return httpx.create_ssl_context(trust_env=True)
+        try:
+            return httpx.create_ssl_context(trust_env=True)
+        except OSError as error:
+            name = next((each for each in ("SSL_CERT_FILE", "SSL_CERT_DIR") if os.environ.get(each)), None)
+            if name is None:
+                raise
+            what = "no PEM file with certificates" if isinstance(error, ssl.SSLError) else error.strerror
+            raise InvalidRequest.at(name, f"{os.environ[name]}: {what}") from None
     try:
         return ssl.create_default_context(cafile=ca_file)
     except ssl.SSLError:

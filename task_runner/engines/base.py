@@ -99,7 +99,10 @@ class Engine(Protocol):
     name: str
 
     def describe(self) -> str:
-        """Name and version, for people: "Podman 4.3.1"."""
+        """Name and version, for people: "Podman 4.3.1". Engines start programs to answer it."""
+
+    def ping(self) -> None:
+        """Whether it is there at all; the least that can be asked. Raises EngineFailed where it does not answer."""
 
     def image_id(self, image: str) -> str | None:
         """Which image that is here; None where it has to be pulled."""

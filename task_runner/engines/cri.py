@@ -53,9 +53,16 @@ class CriEngine:
         self._outputs = Outputs(socket)
 
     def describe(self) -> str:
-        with self._engine.asking():
-            version = self._engine.runtime.Version(cri.VersionRequest(), timeout=PATIENCE)
+        version = self._version()
         return f"{version.runtime_name} {version.runtime_version}"
+
+    def ping(self) -> None:
+        self._version()
+
+    def _version(self) -> cri.VersionResponse:
+        with self._engine.asking():
+            version: cri.VersionResponse = self._engine.runtime.Version(cri.VersionRequest(), timeout=PATIENCE)
+        return version
 
     # -- images
 

@@ -28,7 +28,7 @@ from typing import Any
 
 from docker import errors
 
-from task_runner.engines import creation, enginelog, linelog, mainprocess, recordlog
+from task_runner.engines import creation, enginelog, linelog, listing, mainprocess, recordlog
 from task_runner.engines.base import Found, Login, Order, Seen, Tell
 from task_runner.engines.dockerapi import Api
 from task_runner.engines.frames import mended, skipping
@@ -75,6 +75,10 @@ class DockerEngine:
         names = [str(each.get("Name")) for each in version.get("Components") or []]
         product = "Podman" if "Podman Engine" in names else "Docker Engine"
         return f"{product} {version['Version']}"
+
+    def ping(self) -> None:
+        with self._api.asking():
+            self._client.ping()
 
     # -- images
 
@@ -158,10 +162,7 @@ class DockerEngine:
             self._client.start(container)
 
     def find(self, labels: Mapping[str, str]) -> list[Found]:
-        wanted = [f"{name}={value}" for name, value in labels.items()]
-        with self._api.asking():
-            found = self._client.containers(all=True, filters={"label": wanted})
-        return [_found(each) for each in found]
+        return listing.find(self.name, self._api.socket, labels)
 
     def look(self, container: str) -> Seen:
         with self._api.asking():
@@ -314,8 +315,3 @@ class DockerEngine:
         except errors.APIError:
             if self.look(container).state not in (*_ENDED, also):
                 raise
-
-
-def _found(container: dict[str, Any]) -> Found:
-    names = container.get("Names") or [""]
-    return Found(id=container["Id"], name=names[0].lstrip("/"), labels=dict(container.get("Labels") or {}))

@@ -6,6 +6,7 @@
     -> {"removed": ["name", …], "errors": []}
 
 A process of its own, because the daemon loads no engine's client, and an engine that hangs is then not its matter.
+Here too a client is loaded only once it is needed.
 """
 
 from __future__ import annotations
@@ -17,36 +18,31 @@ from collections.abc import Mapping
 from typing import Any
 
 from task_runner.engines.base import LABEL_DAEMON, LABEL_START, LABEL_TASK, Engine, Found
-from task_runner.engines.find import available, open_engine
+from task_runner.engines.find import available, find_containers, open_engine
 from task_runner.errors import TaskRunnerError
 
 
 def main() -> None:
     """Answer both questions."""
     order = json.loads(sys.stdin.readline())
-    opened, errors = _open(order["engines"])
-    found: list[dict[str, Any]] = []
-    for name, engine in opened.items():
-        try:
-            found += [_told(name, each) for each in engine.find({LABEL_DAEMON: order["daemon"]}) if each.ours]
-        except TaskRunnerError as error:
-            errors.append(f"{name}: {error}")
+    found, errors = _find(order["daemon"], order["engines"])
     _answer({"found": found, "errors": errors})
     if line := sys.stdin.readline():
-        _answer(_remove(opened, json.loads(line)["remove"]))
+        _answer(_remove(order["engines"], json.loads(line)["remove"]))
 
 
-def _open(sockets: Mapping[str, str]) -> tuple[dict[str, Engine], list[str]]:
-    opened: dict[str, Engine] = {}
+def _find(daemon: str, sockets: Mapping[str, str]) -> tuple[list[dict[str, Any]], list[str]]:
+    found: list[dict[str, Any]] = []
     there = available(sockets)
     # where containers were run there was an engine: it may be on its way
     errors = [] if there else ["no engine answers in the usual places"]
     for each in there:
         try:
-            opened[each.name] = open_engine(each.name, sockets)
+            made = find_containers(each, sockets, {LABEL_DAEMON: daemon})
+            found += [_told(each.name, one) for one in made if one.ours]
         except TaskRunnerError as error:
             errors.append(f"{each.name}: {error}")
-    return opened, errors
+    return found, errors
 
 
 def _told(engine: str, found: Found) -> dict[str, Any]:
@@ -60,15 +56,19 @@ def _told(engine: str, found: Found) -> dict[str, Any]:
     }
 
 
-def _remove(opened: Mapping[str, Engine], chosen: list[dict[str, Any]]) -> dict[str, Any]:
+def _remove(sockets: Mapping[str, str], chosen: list[dict[str, Any]]) -> dict[str, Any]:
+    opened: dict[str, Engine] = {}
     removed: list[str] = []
     errors: list[str] = []
     for each in chosen:
+        name = each["engine"]
         try:
-            opened[each["engine"]].remove(each["id"])
+            if name not in opened:
+                opened[name] = open_engine(name, sockets)
+            opened[name].remove(each["id"])
             removed.append(each["name"])
         except TaskRunnerError as error:
-            errors.append(f"{each['engine']}: {each['name']}: {error}")
+            errors.append(f"{name}: {each['name']}: {error}")
     return {"removed": removed, "errors": errors}
 
 

@@ -201,6 +201,8 @@ def _children(pid: int) -> list[int]:
             children += [int(child) for child in raw.split()]
     except (FileNotFoundError, ProcessLookupError):
         pass  # it has ended; its children are somebody else's now
+    except PermissionError:
+        pass  # it is hidden meanwhile (`hidepid=1`), as one that has become another user's is
     return children
 
 

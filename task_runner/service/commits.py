@@ -91,7 +91,8 @@ def _commit(db: sqlite3.Connection, jobs: Iterable[_Job]) -> Exception | None:
         failpoint.reach("store.before-commit")
         db.execute("COMMIT")
         failpoint.reach("store.after-commit")
-    except (sqlite3.Error, ValueError) as error:  # ValueError: text that is no Unicode
+    # the others: of text that is no Unicode, and of a number of more than 64 bits
+    except (sqlite3.Error, ValueError, OverflowError) as error:
         if db.in_transaction:
             db.execute("ROLLBACK")
         log.warning("the store did not take a change: %s", error, extra={"action": "commit_failed"})

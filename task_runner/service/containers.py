@@ -22,6 +22,8 @@ from task_runner.service.settings import Settings
 
 #: seconds for which it is believed which engines answer
 BELIEVED = 3.0
+#: seconds for which the version of an engine is believed: Podman asks the package manager for it, each time for 0.3 s
+VERSION_BELIEVED = 300.0
 #: seconds that an engine has to say its version
 _PATIENCE = 3.0
 
@@ -35,6 +37,8 @@ class Containers:
         self._lock = threading.Lock()
         self._found: list[Available] = []
         self._found_at: float | None = None
+        #: by socket, with when it was told
+        self._versions: dict[str, tuple[str, float]] = {}
 
     def check(self, spec: Spec, _token: str = "") -> Iterator[FieldError]:
         """What a spec wants of containers and this server does not have or allow."""
@@ -78,8 +82,19 @@ class Containers:
     def engines(self) -> list[dict[str, Any]]:
         """For people: each engine with its version (none: it does not say), or why it cannot be used. Blocks."""
         return [
-            {"name": each.name, "version": version(each), "problem": each.problem} for each in self._available()
+            {"name": each.name, "version": self._version(each), "problem": each.problem} for each in self._available()
         ]
+
+    def _version(self, engine: Available) -> str | None:
+        if engine.problem is not None:
+            return None
+        told = self._versions.get(engine.socket)
+        if told is not None and time.monotonic() - told[1] < VERSION_BELIEVED:
+            return told[0]
+        found = version(engine)
+        if found is not None:
+            self._versions[engine.socket] = (found, time.monotonic())
+        return found
 
 
 def policy(settings: Settings) -> ContainerPolicy:
@@ -94,7 +109,7 @@ def policy(settings: Settings) -> ContainerPolicy:
 
 def version(engine: Available) -> str | None:
     """What an engine that speaks HTTP says of its version."""
-    if engine.problem is not None or engine.name == "cri":
+    if engine.name == "cri":
         return None
     connection = http.client.HTTPConnection("localhost", timeout=_PATIENCE)
     try:

@@ -107,40 +107,45 @@ class Ring:
     def open(self, now: float) -> None:
         """Take up what an earlier daemon has seen. Blocks for the disk."""
         try:
-            data, checked = self._opened()
+            data = self._opened()
         except OSError as error:
             self._complain(error)
             return
         damaged = 0
-        for slot, record in enumerate(_parts(data, _RECORD.size + (_CHECK.size if checked else 0))):
-            if checked and record[_RECORD.size :] != _check(record[: _RECORD.size]):
+        for slot, record in enumerate(_parts(data, _RECORD.size + _CHECK.size)):
+            if record[_RECORD.size :] != _check(record[: _RECORD.size]):
                 damaged += any(record)
                 continue
             at, *numbers = _RECORD.unpack_from(record)
             if now - SLOTS * STEP < at <= now and at // STEP % SLOTS == slot:
                 _RECORD.pack_into(self._data, slot * _RECORD.size, at, *numbers)
-                if not checked:
-                    self._unwritten.add(slot)
         if damaged:
             log.warning("%s: %d of its samples are damaged, and are not shown", self._path, damaged)
 
-    def _opened(self) -> tuple[bytes, bool]:
-        """The records of an earlier daemon, and whether they have checksums."""
+    def _opened(self) -> bytes:
+        """The records of an earlier daemon, with their checksums. One of format 1 is rewritten at once, or left as it
+        is where there is no space for that."""
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         fd, size = os.open(self._path, flags, 0o600), len(MAGIC) + SLOTS * (_RECORD.size + _CHECK.size)
         try:
             data = os.pread(fd, size + 1, 0)
-            checked = len(data) == size and data.startswith(MAGIC)
-            earlier = len(data) == len(_MAGIC_1) + SLOTS * _RECORD.size and data.startswith(_MAGIC_1)
-            if not checked:
-                os.ftruncate(fd, 0)
-                os.posix_fallocate(fd, 0, size)  # from then on a full disk hinders nothing
-                os.pwrite(fd, MAGIC, 0)
+            if len(data) != size or not data.startswith(MAGIC):
+                earlier = len(data) == len(_MAGIC_1) + SLOTS * _RECORD.size and data.startswith(_MAGIC_1)
+                left = len(data) if earlier else 0
+                os.ftruncate(fd, left)
+                try:
+                    os.posix_fallocate(fd, 0, size)  # from then on a full disk hinders nothing
+                except OSError:
+                    os.ftruncate(fd, left)
+                    raise
+                records = _parts(data[len(_MAGIC_1) :], _RECORD.size) if earlier else ()
+                data = MAGIC + b"".join(record + _check(record) for record in records)
+                os.pwrite(fd, data, 0)
         except OSError:
             os.close(fd)
             raise
         self._file = fd
-        return data[len(MAGIC) :] if checked or earlier else b"", checked
+        return data[len(MAGIC) :]
 
     def write(self) -> None:
         """Write what has come since. Blocks for the disk."""

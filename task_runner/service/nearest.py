@@ -15,8 +15,16 @@ _STEM = 0.9
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """The most alike of those known; None where none is."""
-    best = max(((_likeness(name[:_LONGEST], each), each) for each in known), key=lambda pair: pair[0], default=None)
-    return best[1] if best is not None and best[0] >= _LEAST else None
+    name = name[:_LONGEST]
+    letters, matcher = _letters(name), SequenceMatcher(None, b=name)
+    best, found = 0.0, None
+    for each in known:
+        stem = _STEM * _stem(name, letters, each)
+        matcher.set_seq1(each)
+        likeness = max(stem, _ratio(matcher, max(best, stem, _LEAST)))
+        if likeness > best:
+            best, found = likeness, each
+    return found if best >= _LEAST else None
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
@@ -25,19 +33,22 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f"; did you mean {near!r}?" if near is not None else ""
 
 
-def _likeness(name: str, known: str) -> float:
-    """From 0 to 1."""
-    return max(SequenceMatcher(None, known, name).ratio(), _STEM * _stem(name, known))
+def _ratio(matcher: SequenceMatcher[str], least: float) -> float:
+    """From 0 to 1; 0 where it is less than that, which mostly is told without the comparison of what stands where: for
+    a request that is all wrong this is done some thousand times, and others wait."""
+    if matcher.real_quick_ratio() < least or matcher.quick_ratio() < least:
+        return 0.0
+    return matcher.ratio()
 
 
-def _stem(name: str, known: str) -> float:
-    """How much of the known name the other begins with.
+def _stem(name: str, mine: str, known: str) -> float:
+    """How much of the known name the other begins with, whose letters are ``mine``.
 
     `hostpath` and `max-bytes` differ from what they mean in much but their letters, and `timeout` is half of it.
     `notifications` is another form of `notify`. Of several words the first tells too little: `imagePullPolicy` is not
     `image`.
     """
-    mine, theirs = _letters(name), _letters(known)
+    theirs = _letters(known)
     if len(mine) > 1 and theirs.startswith(mine):
         return 1.0
     pairs = enumerate(zip(mine, theirs, strict=False))

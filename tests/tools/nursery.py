@@ -31,7 +31,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
-from typing import Any
+from typing import Any, NoReturn
 
 Program = Callable[[Sequence[str], Sequence[int]], None]
 #: of the tell-tale, the standard streams, a listening socket and the nursery of launchers
@@ -39,7 +39,11 @@ MOST_DESCRIPTORS = 6
 
 
 def daemon() -> Program:
-    """A daemon on a listening socket; its launcher comes from the nursery whose socket follows, if one does."""
+    """A daemon on a listening socket; its launcher comes from the nursery whose socket follows, if one does.
+
+    `arguments`: none; or `-c CODE`, what it does to itself first; or, and then there is no listening socket, `-m MODULE …`:
+    serve, gunicorn or uvicorn. What would execute another program goes on as that.
+    """
     import inotify_simple
     import uvicorn
 
@@ -59,14 +63,28 @@ def daemon() -> Program:
     importlib.import_module("anyio._backends._asyncio")  # with the first streamed response
     importlib.import_module("encodings.idna")  # with the first host name
 
-    def serve(_arguments: Sequence[str], descriptors: Sequence[int]) -> None:
+    def serve(arguments: Sequence[str], descriptors: Sequence[int]) -> None:
         _arm()
-        if descriptors[1:]:
-            launching.subprocess = _forking_launchers(nurseries, descriptors[1])  # type: ignore[attr-defined]
+        sys.path += [each for each in os.environ.get("PYTHONPATH", "").split(os.pathsep) if each not in sys.path]
+        option, given = arguments[:1], arguments[1:]
+        listeners, asks = ([], descriptors) if option == ["-m"] else (descriptors[:1], descriptors[1:])
+        if asks:
+            launching.subprocess = _forking_launchers(nurseries, asks[0])  # type: ignore[attr-defined]
+        if option == ["-m"]:
+            os.execv = lambda _python, command: _run_module(command[2:])  # type: ignore[assignment,misc]
+            _run_module(given)
+        if option == ["-c"]:
+            exec(given[0], {})
         server = uvicorn.Server(uvicorn.Config(create_app(), access_log=False, timeout_graceful_shutdown=5))
-        server.run(sockets=[socket.socket(fileno=descriptors[0])])
+        server.run(sockets=[socket.socket(fileno=each) for each in listeners])
 
     return serve
+
+
+def _run_module(arguments: Sequence[str]) -> NoReturn:
+    sys.argv = list(arguments)
+    runpy.run_module(arguments[0], run_name="__main__", alter_sys=True)
+    sys.exit()
 
 
 async def _no_app(_scope: Any, _receive: Any, _send: Any) -> None:
@@ -100,6 +118,7 @@ def _groups() -> str:
 def launcher() -> Program:
     """A launcher, which has loaded nothing else and has rehearsed; `arguments` are its whole command line."""
     from task_runner.lib import launcher
+    from task_runner.lib.basics import base_environment
 
     options = b"{}"
     with tempfile.TemporaryDirectory() as directory:
@@ -111,7 +130,19 @@ def launcher() -> Program:
     def run(arguments: Sequence[str], _descriptors: Sequence[int]) -> None:
         _arm()
         _call(arguments)
+        base_environment.cache_clear()  # of what is there now
+        base_environment()
         launcher.main(list(arguments[2:]))
+
+    return run
+
+
+def container_launcher() -> Program:
+    """A launcher for daemons with a container engine: it has loaded what runners of containers load, each 0.2 s long."""
+    run = launcher()
+    for place in ("engines.docker", "machines.containers.standin", "machines.containers.removal", "machines.sidecar"):
+        importlib.import_module(f"task_runner.{place}")
+    import docker.types  # noqa: F401  with the first container
 
     return run
 
@@ -203,7 +234,7 @@ def drove() -> Program:
     return run
 
 
-KINDS = {each.__name__: each for each in (daemon, launcher, verb, python, runner, sayer, drove)}
+KINDS = {each.__name__: each for each in (daemon, launcher, container_launcher, verb, python, runner, sayer, drove)}
 
 
 class Nursery:

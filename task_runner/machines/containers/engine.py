@@ -65,7 +65,7 @@ class Asker:
     def answers(self) -> bool:
         """Whether the engine is there at all: where it is, what it said before was meant so."""
         try:
-            self.engine().describe()
+            self.engine().ping()
         except EngineFailed:
             self.close()
             return False

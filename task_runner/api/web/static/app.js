@@ -105,6 +105,7 @@ function App() {
     setSession(false);
   };
   const signedIn = async () => {
+    setUndone(null);
     await look();
     // only a path of this daemon: nobody is sent elsewhere by a crafted link
     const next = new URL(query.get("next") || "/ui/", location.origin);
