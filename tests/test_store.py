@@ -16,6 +16,7 @@ from conftest import Daemon
 from task_runner.errors import Damaged, StorageFull
 from task_runner.service import statements
 from task_runner.service.backlog import Backlog
+from task_runner.service.commits import Writer
 from task_runner.service.statements import Op
 from task_runner.service.store import Store
 
@@ -189,6 +190,37 @@ def test_a_damaged_record_hinders_no_upgrade_and_is_not_looked_into(tmp_path: Pa
         await store.write([("DELETE FROM tasks WHERE id = '0000000000000001'", ())])
 
     run(work, tmp_path)
+
+
+class _Stubborn(sqlite3.Connection):
+    """Fails once where something is to be taken back."""
+
+    failed = False
+
+    def execute(self, sql: str, *values: Any) -> sqlite3.Cursor:
+        if sql == "ROLLBACK" and not self.failed:
+            self.failed = True
+            raise sqlite3.OperationalError("disk I/O error")
+        return super().execute(sql, *values)
+
+
+def test_a_refused_change_that_cannot_be_taken_back_does_not_end_the_writing() -> None:
+    async def work() -> None:
+        db = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False, factory=_Stubborn)
+        db.execute("CREATE TABLE t (x)")
+        writer = Writer(db, lambda _seconds: None)
+        try:
+            add: Op = ("INSERT INTO t VALUES (1)", ())
+            with pytest.raises(StorageFull):
+                await writer.write([add, ("INSERT INTO missing VALUES (1)", ())])
+            with pytest.raises(StorageFull):
+                await writer.write([add])  # the first one is still open, and is taken back now
+            await writer.write([add])
+            assert db.execute("SELECT count(*) FROM t").fetchone() == (1,)
+        finally:
+            await asyncio.to_thread(writer.close)
+
+    asyncio.run(asyncio.wait_for(work(), 60))
 
 
 @pytest.mark.parametrize("version", [1, 2, 3])

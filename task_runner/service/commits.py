@@ -93,13 +93,21 @@ def _commit(db: sqlite3.Connection, jobs: Iterable[_Job]) -> Exception | None:
         failpoint.reach("store.after-commit")
     # the others: of text that is no Unicode, and of a number of more than 64 bits
     except (sqlite3.Error, ValueError, OverflowError) as error:
-        if db.in_transaction:
-            db.execute("ROLLBACK")
+        _roll_back(db)
         log.warning("the store did not take a change: %s", error, extra={"action": "commit_failed"})
         if isinstance(error, sqlite3.OperationalError):
             return StorageFull(f"tasks.db: {error}")
         return Damaged(f"tasks.db: {error}")
     return None
+
+
+def _roll_back(db: sqlite3.Connection) -> None:
+    """Where a disk fails, this may, too. The thread must go on: the next transaction is refused, this tried again."""
+    try:
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+    except sqlite3.Error as error:
+        log.warning("a change that was refused could not be taken back yet: %s", error)
 
 
 def _settle(jobs: list[_Job], errors: list[Exception | None]) -> None:

@@ -111,9 +111,13 @@ class Watch:
         changes = [self._or_again(change) for change in changes]
         for change in changes:
             change.task.ending = _is_end(change)
-        await self._book.note(changes, self._make_durable)
+        try:
+            await self._book.note(changes, self._make_durable)
+        finally:  # what could not be noted, for whatever reason, is looked at again
+            for change in changes:
+                change.task.ending = False
         for change in changes:
-            task, change.task.ending = change.task, False
+            task = change.task
             if task.final or task.waiting:
                 self._pulses.forget(task)
                 self._environment.forget(task.id)
