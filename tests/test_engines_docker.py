@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
@@ -342,6 +342,24 @@ def test_what_answers_like_no_engine_is_not_taken_for_one(tmp_path: Path) -> Non
         thread.join(PATIENCE)
 
 
+def answering(answer: Callable[[str], tuple[int, bytes]], **headers: str) -> type[BaseHTTPRequestHandler]:
+    """An engine that says of a path what this says: the status and the body."""
+
+    class Engine(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            status, body = answer(self.path)
+            self.send_response(status)
+            for name, value in headers.items():
+                self.send_header(name.replace("_", "-"), value)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def address_string(self) -> str:
+            return "a socket"
+
+    return Engine
+
+
 WORDS = [
     (500, b'{"message": "database is locked"}', "database is locked"),
     (500, b"proxy says no\n", "proxy says no"),
@@ -356,20 +374,11 @@ def test_what_is_no_list_of_containers_is_told_and_never_taken_for_an_empty_one(
     """Without the client library; a real engine says none of this when asked to."""
     answers = [(status, body) for status, body, _ in WORDS]
 
-    class Strange(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            status, body = (200, b"OK") if self.path == "/_ping" else answers.pop(0)
-            self.send_response(status)
-            self.end_headers()
-            self.wfile.write(body)
-
-        def address_string(self) -> str:
-            return "a socket"
-
+    strange = answering(lambda path: (200, b"OK") if path == "/_ping" else answers.pop(0))
     path = str(tmp_path / "api.sock")
     with pytest.raises(EngineFailed, match=path):
         listing.find("podman", path, {})
-    with socketserver.UnixStreamServer(path, Strange) as server:
+    with socketserver.UnixStreamServer(path, strange) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         try:
@@ -385,20 +394,13 @@ def test_an_engine_is_asked_for_its_version_until_it_has_told_it_once(tmp_path: 
     asked = []
     answers = [(500, b"{}"), (200, b'{"Version": "4.3.1"}'), (200, b'{"Version": "4.3.2"}')]
 
-    class Podman(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            asked.append(self.path)
-            status, body = answers[len(asked) - 1]
-            self.send_response(status)
-            self.end_headers()
-            self.wfile.write(body)
-
-        def address_string(self) -> str:
-            return "a socket"
+    def answer(path: str) -> tuple[int, bytes]:
+        asked.append(path)
+        return answers[len(asked) - 1]
 
     path = str(tmp_path / "api.sock")
     containers = Containers(Settings(state_dir=str(tmp_path), engines={"podman": path}))
-    with socketserver.ThreadingUnixStreamServer(path, Podman) as server:
+    with socketserver.ThreadingUnixStreamServer(path, answering(answer)) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         try:
             told = [containers.engines()[0]["version"] for _ in range(4)]
@@ -411,21 +413,11 @@ def test_an_engine_is_asked_for_its_version_until_it_has_told_it_once(tmp_path: 
 def test_a_container_that_ends_while_podman_looks_at_it_is_looked_at_again(tmp_path: Path) -> None:
     """What Podman 4.3 answered in that moment, over its own way; no test can make a process end in the middle of it."""
     ended = {"State": {"Status": "exited", "ExitCode": 3}}
-    answers = [(500, {"message": "read /proc/13935/cgroup: no such process"})] * 2 + [(200, ended)]
-
-    class Podman(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            status, body = (200, {}) if self.path == "/_ping" else answers.pop(0)
-            self.send_response(status)
-            self.send_header("Api-Version", "1.41")
-            self.end_headers()
-            self.wfile.write(json.dumps(body).encode())
-
-        def address_string(self) -> str:
-            return "a socket"
-
+    vanished = b'{"message": "read /proc/13935/cgroup: no such process"}'
+    answers = [(500, vanished), (500, vanished), (200, json.dumps(ended).encode())]
+    podman = answering(lambda path: (200, b"{}") if path == "/_ping" else answers.pop(0), Api_Version="1.41")
     path = str(tmp_path / "api.sock")
-    with socketserver.UnixStreamServer(path, Podman) as server:
+    with socketserver.UnixStreamServer(path, podman) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         try:
             engine = open_engine(None, {"podman": path})

@@ -20,16 +20,16 @@ from task_runner.errors import EngineFailed
 _PATIENCE = 120.0
 
 
-class _Connection(http.client.HTTPConnection):
-    """To a socket of this machine."""
+class Connection(http.client.HTTPConnection):
+    """To the socket of an engine, which has so many seconds for each answer."""
 
-    def __init__(self, path: str) -> None:
-        super().__init__("localhost", timeout=_PATIENCE)
+    def __init__(self, path: str, patience: float) -> None:
+        super().__init__("localhost", timeout=patience)
         self._path = path
 
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(_PATIENCE)
+        self.sock.settimeout(self.timeout)
         self.sock.connect(self._path)
 
 
@@ -38,7 +38,7 @@ def find(name: str, path: str, labels: Mapping[str, str]) -> list[Found]:
     EngineFailed."""
     wanted = {"label": [f"{label}={value}" for label, value in labels.items()]}
     query = urlencode({"all": "1", "filters": json.dumps(wanted)})
-    connection = _Connection(path)
+    connection = Connection(path, _PATIENCE)
     try:
         version = _ask(connection, "/_ping")[0].get("Api-Version")
         _, body = _ask(connection, f"{f'/v{version}' if version else ''}/containers/json?{query}")

@@ -118,8 +118,9 @@ def open_pidfd(identity: Identity) -> int | None:
 def send(process: Process, number: int) -> bool:
     """Signal a process that was looked at before; False where it is gone or not ours to signal."""
     if process.state == UNSEEN:
-        return _send_unseen(process, number)
-    fd = open_pidfd(Identity(pid=process.pid, start_time=process.start_time, boot_id=boot_id()))
+        fd = _open_unseen(process)
+    else:
+        fd = open_pidfd(Identity(pid=process.pid, start_time=process.start_time, boot_id=boot_id()))
     if fd is None:
         return False
     try:
@@ -131,22 +132,20 @@ def send(process: Process, number: int) -> bool:
     return True
 
 
-def _send_unseen(process: Process, number: int) -> bool:
+def _open_unseen(process: Process) -> int | None:
     """Its start time cannot be compared. That it is a child of its parent still, once the descriptor is open, says as
     much: whoever has its pid now is a child of the same."""
     try:
         fd = os.pidfd_open(process.pid)
     except OSError:
-        return False
+        return None
     try:
-        if process.pid not in _children(process.ppid):
-            return False
-        signal.pidfd_send_signal(fd, number)
+        if process.pid in _children(process.ppid):
+            return fd
     except OSError:
-        return False
-    finally:
-        os.close(fd)
-    return True
+        pass
+    os.close(fd)
+    return None
 
 
 def unseen(parent: int) -> list[Process]:

@@ -6,13 +6,13 @@ from __future__ import annotations
 import http.client
 import json
 import os
-import socket
 import threading
 import time
 from collections.abc import Iterator
 from typing import Any
 
 from task_runner.engines.find import Available, available, choose
+from task_runner.engines.listing import Connection
 from task_runner.errors import EngineMissing, FieldError
 from task_runner.model.codec import from_json
 from task_runner.model.containerpolicy import ContainerPolicy
@@ -111,11 +111,8 @@ def version(engine: Available) -> str | None:
     """What an engine that speaks HTTP says of its version."""
     if engine.name == "cri":
         return None
-    connection = http.client.HTTPConnection("localhost", timeout=_PATIENCE)
+    connection = Connection(engine.socket, _PATIENCE)
     try:
-        connection.sock = socket.socket(socket.AF_UNIX)
-        connection.sock.settimeout(_PATIENCE)
-        connection.sock.connect(engine.socket)
         connection.request("GET", "/version", headers={"Connection": "close"})
         return str(json.loads(connection.getresponse().read(1_000_000))["Version"])
     except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError):
