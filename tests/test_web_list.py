@@ -230,17 +230,24 @@ def test_a_burst_of_strange_tasks_waits_while_somebody_reads(page: Page, shared:
     assert rows(page)[-1] == task
 
 
-def test_a_sign_out_that_could_not_be_stored_says_so(page: Page, watch: Watch, shared: Daemon) -> None:
+@pytest.mark.parametrize("noticed", [False, True], ids=["the answer first", "noticed before the answer"])
+def test_a_sign_out_that_could_not_be_stored_says_so(page: Page, watch: Watch, shared: Daemon, noticed: bool) -> None:
     watch.expected += [REFUSED, NO_CONTACT]  # its streams are cut off
+    unanswered: list[Route] = []
 
     def full(route: Route) -> None:
         route.fetch()  # the session has ended all the same
-        body = json.dumps({"status": 507, "detail": "signed out, but that could not be stored"})
-        route.fulfill(status=507, content_type="application/problem+json", body=body)
+        unanswered.append(route)
 
     page.goto("/ui/")
     page.route("**/ui/logout", full)
     page.get_by_role("button", name="Sign out").click()
+    wait_for(lambda: page.evaluate("1") and unanswered, "the session has ended")
+    if noticed:  # by a request that comes between: the page asks to sign in before it knows the answer
+        page.evaluate("document.querySelector('a[href=\"/ui/batches\"]')?.click()")
+        expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
+    body = json.dumps({"status": 507, "detail": "signed out, but that could not be stored"})
+    unanswered[0].fulfill(status=507, content_type="application/problem+json", body=body)
     expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
     expect(page.get_by_role("alert")).to_contain_text("could not be stored")
     page.get_by_label("Token").fill(shared.token)

@@ -4,10 +4,11 @@ import { html, useState } from "../vendor/htm-preact.js";
 import { send } from "../core/http.js";
 import { ErrorNote, Heading } from "../core/ui.js";
 
-// ``undone``: what the sign-out before this has not done
+// ``undone``: what the sign-out before this has not done; it may come to be known while this is shown already, since
+// any refused request can tell of the sign-out before the answer to it does
 export function Login({ done, undone }) {
   const [token, setToken] = useState("");
-  const [error, setError] = useState(undone);
+  const [error, setError] = useState(null);
   const [busy, setBusy] = useState(false);
   const submit = async (event) => {
     event.preventDefault();
@@ -31,7 +32,7 @@ export function Login({ done, undone }) {
         aria-describedby="token-help" value=${token} onInput=${(event) => setToken(event.target.value)} />
       <p id="token-help" class="hint">The first admin token lies in the file <code>token</code> of the daemon's state directory;
         <code>task-runner token create</code> makes others.</p>
-      <${ErrorNote} error=${error} />
+      <${ErrorNote} error=${error ?? undone} />
       <button class="primary" disabled=${busy}>Sign in</button>
     </form>
   </main>`;
