@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from conftest import wait_for
 
+from task_runner.kernel import marks
 from task_runner.lib import process, tree
 from task_runner.lib.clock import boot_id
 from task_runner.model.status import Identity
@@ -202,8 +203,28 @@ def test_what_carries_a_mark_is_found_and_killed_with_all_below(start: Start):
     assert len(process.marked(mark + "0")) == 1
 
 
+def test_who_has_just_begun_is_found_by_its_mark(start: Start):
+    for number in range(60):  # about one of ten is in the middle of its exec
+        mark = f"test-{os.getpid()}-{id(start)}-{number}"
+        began = start("sleep", "120", env={**os.environ, process.MARK: mark})
+        assert [each.pid for each in process.marked(mark)] == [began.pid]
+        began.kill()
+
+
+def test_who_is_in_an_exec_is_told_from_who_has_no_environment():
+    def stat(size: int, environment_ends: int) -> bytes:
+        fields = ["R", *["1"] * 19, str(size), *["0"] * 27, str(environment_ends), "0"]
+        return f"7 (a ) b) {' '.join(fields)}\n".encode()
+
+    assert marks.in_exec(stat(180224, 0))
+    assert not marks.in_exec(stat(0, 0))  # a kernel's thread, a zombie
+    assert not marks.in_exec(stat(180224, 140728194764777))  # no variable at all has an end as well
+    assert not marks.in_exec(b"")
+
+
 def test_who_looks_for_a_mark_does_not_find_himself(start: Start):
-    script = "from task_runner.lib import process, tree; print(process.marked('me'), tree.kill_marked('me'))"
-    env = {**os.environ, process.MARK: "me", "PYTHONPATH": str(Path(process.__file__).parents[2])}
+    mark = f"test-{os.getpid()}-{id(start)}"
+    script = f"from task_runner.lib import process, tree; print(process.marked('{mark}'), tree.kill_marked('{mark}'))"
+    env = {**os.environ, process.MARK: mark, "PYTHONPATH": str(Path(process.__file__).parents[2])}
     seeker = start(sys.executable, "-c", script, env=env, stdout=subprocess.PIPE)
     assert seeker.communicate()[0] == b"[] []\n"

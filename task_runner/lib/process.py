@@ -12,6 +12,7 @@ import signal
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
+from task_runner.kernel import marks
 from task_runner.kernel.cgroupfiles import read
 from task_runner.lib.clock import boot_id
 from task_runner.model.status import Identity, ProcessNote
@@ -245,7 +246,7 @@ def marked(task_id: str) -> list[Process]:
 
 def find_marked(task_id: str) -> Iterator[Process]:
     """Every live process that carries the mark of a task, each as soon as it is seen."""
-    mark = f"{MARK}={task_id}"
-    for process in everyone():
-        if process.alive and process.pid != os.getpid() and mark in read(f"/proc/{process.pid}/environ").split("\0"):
-            yield process
+    mark = f"{MARK}={task_id}".encode()
+    # looked at before its environment is read: should the pid be given away in between, a signal reaches nobody
+    others = ((each.pid, each) for each in everyone() if each.alive and each.pid != os.getpid())
+    return (process for process, words in marks.environments(others) if mark in words)

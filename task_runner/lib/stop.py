@@ -169,8 +169,8 @@ def clear_remains(task_id: str, clock: Clock, groups: Sequence[Group] = ()) -> R
         reached = [each for group in groups for each in kill_group(group)] + tree.kill_marked(task_id)
         _note(killed, reached)
         quiet = 0 if reached else quiet + 1
-        # ever longer: a process in the middle of an exec has no environment to be found by, and a busy machine can
-        # leave it there for a while
+        # ever longer: a process that stays in the middle of an exec (a file system that does not answer) has no
+        # environment to be found by
         time.sleep(KILL_INTERVAL * 2**quiet)
     survivors = marked(task_id) if quiet < QUIET_SCANS else []
     survivors += [each for group in groups for each in group.members()]
