@@ -29,6 +29,7 @@ import sys
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TextIO
 
 from conftest import PATIENCE, ROOT
 from nursery import Forked, fork_server
@@ -187,7 +188,7 @@ class Programs:
         with asked, asked.makefile() as said:
             program = self._begin(Path("/proc") / said.readline().strip())
             # who asked has gone: so the page was ended, and what it runs with it
-            watcher = threading.Thread(target=lambda: said.readline() or program.kill(), daemon=True)
+            watcher = threading.Thread(target=_kill_after, args=(said, program), daemon=True)
             watcher.start()
             code = program.wait()
             try:
@@ -215,6 +216,15 @@ class Programs:
         finally:
             for each in streams:
                 os.close(each)
+
+
+def _kill_after(said: TextIO, program: Forked) -> None:
+    """Kill a program when the connection ends of who asked for it."""
+    try:
+        said.readline()
+    except OSError:
+        pass  # it was killed before it read how the program ended
+    program.kill()
 
 
 def _streams(pid: int) -> list[int]:
@@ -286,15 +296,26 @@ class Page:
                 start_new_session=True,
             )
             try:
-                shell.wait(PATIENCE)
+                self._wait(shell)
             except subprocess.TimeoutExpired as late:
-                said.write(f"it took more than {late.timeout} s\n")
+                said.write(f"nothing got done within {late.timeout} s\n")
             finally:
                 self._end(shell)
             said.seek(0)
             told = said.read()
         for number, step in enumerate(of):
             self._judge(step, number, told)
+
+    def _wait(self, shell: subprocess.Popen[bytes]) -> None:
+        """Until it ends. Raises TimeoutExpired where no step ends within PATIENCE: a page may have any number of them."""
+        before = -1
+        while (done := len(list(self._steps.glob("*.ended")))) > before:
+            try:
+                shell.wait(PATIENCE)
+                return
+            except subprocess.TimeoutExpired as late:
+                before, latest = done, late
+        raise latest
 
     def _here(self, text: str) -> str:
         return re.sub(r"\b(127\.0\.0\.1|localhost):(8000|10000)\b", rf"\1:{self._port}", text)

@@ -29,6 +29,8 @@ class Forked:
         """``kind``: see tests/tools/nursery.py, as for ``more``, the descriptors that it wants. The streams: PIPE,
         DEVNULL, a descriptor, or None for the one of this process. ``follows``: it is killed when this process ends."""
         self.returncode: int | None = None
+        #: one thread may signal it while another one learns of its end
+        self._ending = threading.Lock()
         self._told, tell = socket.socketpair(type=socket.SOCK_SEQPACKET)
         self.stdin, theirs_in = _reader(stdin)
         self.stdout, theirs_out = _writer(stdout, 1)
@@ -62,17 +64,19 @@ class Forked:
             except (TimeoutError, BlockingIOError):
                 raise subprocess.TimeoutExpired("a forked program", timeout or 0) from None
             assert line, "the nursery is gone"
-            self.returncode = os.waitstatus_to_exitcode(int(line))
-            self._told.close()
-            os.close(self._pidfd)
+            with self._ending:
+                self.returncode = os.waitstatus_to_exitcode(int(line))
+                self._told.close()
+                os.close(self._pidfd)
         return self.returncode
 
     def send_signal(self, number: int) -> None:
-        if self.returncode is None:
-            try:
-                signal.pidfd_send_signal(self._pidfd, number)
-            except ProcessLookupError:
-                pass  # it has ended, and nobody has asked yet
+        with self._ending:
+            if self.returncode is None:
+                try:
+                    signal.pidfd_send_signal(self._pidfd, number)
+                except ProcessLookupError:
+                    pass  # it has ended, and nobody has asked yet
 
     def kill(self) -> None:
         self.send_signal(signal.SIGKILL)

@@ -28,11 +28,16 @@ def create(daemon: Daemon, **body: Any) -> dict[str, Any]:
 SETTINGS = {"max_running": 8}
 
 
+def newest(daemon: Daemon) -> list[str]:
+    """The id of the task that was accepted last."""
+    return [task["taskId"] for task in daemon.http.get("/v1/tasks", params={"order": "desc", "limit": 1}).json()]
+
+
 def refusal(daemon: Daemon, **body: Any) -> list[tuple[str, str]]:
-    before = daemon.http.get("/v1/tasks", params={"order": "desc", "limit": 1}).json()
+    before = newest(daemon)
     response = daemon.post("/v1/batches", body)
     assert response.status_code == 400, response.text
-    assert daemon.http.get("/v1/tasks", params={"order": "desc", "limit": 1}).json() == before
+    assert newest(daemon) == before
     return [(each["field"], each["message"]) for each in response.json()["errors"]]
 
 

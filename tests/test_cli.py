@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -145,12 +146,21 @@ def test_a_signal_to_run_stops_the_task(daemon: Daemon, start: Start, number: si
     assert not daemon.alive(task["taskId"])
 
 
+def _asked(daemon: Daemon) -> int:
+    """How often anybody has asked for a task by its id."""
+    found = re.findall(r'^task_runner_http_requests_total\{(.*)\} (\d+)', daemon.http.get("/metrics").text, re.MULTILINE)
+    return sum(int(count) for labels, count in found if 'method="GET"' in labels and 'route="/v1/tasks/{task_id}"' in labels)
+
+
 @pytest.fixture
 def waiting(daemon: Daemon, start: Start) -> Iterator[tuple[Forked, str]]:
     """A `run` whose task waits for another one, and the id of that task."""
-    before = daemon.submit("sleep", "600")
+    before, asked = daemon.submit("sleep", "600"), _asked(daemon)
     process = start("run", "--after", before, "--", "touch", "begun")
-    yield process, wait_for(lambda: (task := the_task(daemon))["taskId"] != before and task["taskId"], "it waits")
+    task_id = wait_for(lambda: (task := the_task(daemon))["taskId"] != before and task["taskId"], "it waits")
+    # a second signal ends one that has not heard yet that its task was accepted
+    wait_for(lambda: _asked(daemon) > asked, "it knows its task: it has asked about it")
+    yield process, task_id
     daemon.post(f"/v1/tasks/{before}/stop")
 
 
@@ -357,8 +367,9 @@ def test_an_interrupted_look_says_so_by_its_code(daemon: Daemon, start: Start):
 
 
 def test_stop_tells_what_it_did(daemon: Daemon, task_runner: Run):
-    stubborn = daemon.submit("sh", "-c", "trap '' TERM; while :; do sleep 0.1; done")
+    stubborn = daemon.submit("sh", "-c", "trap '' TERM; echo ready; while :; do sleep 0.1; done")
     polite, over = daemon.submit("sleep", "600"), daemon.submit("true")
+    daemon.wait_output(stubborn, b"ready")
     daemon.wait_state(stubborn, "running")
     daemon.wait_state(polite, "running")
     daemon.wait(over)
@@ -372,7 +383,8 @@ def test_stop_tells_what_it_did(daemon: Daemon, task_runner: Run):
 
 
 def test_stop_without_waiting(daemon: Daemon, task_runner: Run):
-    task_id = daemon.submit("sh", "-c", "trap '' TERM; while :; do sleep 0.1; done")
+    task_id = daemon.submit("sh", "-c", "trap '' TERM; echo ready; while :; do sleep 0.1; done")
+    daemon.wait_output(task_id, b"ready")
     daemon.wait_state(task_id, "running")
     done = task_runner("stop", "--no-wait", "--json", task_id)
     assert (done.returncode, json.loads(done.stdout)["state"]) == (0, "stopping")
@@ -385,8 +397,9 @@ def test_pause_resume_signal_retry(daemon: Daemon, task_runner: Run):
     wait_for(lambda: daemon.output(task_id) == b"ready\n")
     daemon.wait_state(task_id, "running")  # it may write before the daemon has heard that it runs
     assert task_runner("retry", task_id).returncode == 4
-    assert task_runner("pause", task_id).stdout == f"{task_id}: paused\n"
-    assert task_runner("resume", task_id).stdout == f"{task_id}: running\n"
+    # an answer waits half a second for the state, and is asked for again where the task is later
+    wait_for(lambda: task_runner("pause", task_id).stdout == f"{task_id}: paused\n", "it is paused")
+    wait_for(lambda: task_runner("resume", task_id).stdout == f"{task_id}: running\n", "it goes on")
     assert task_runner("signal", task_id, "NONSENSE").returncode == 5
     assert task_runner("signal", task_id, "hup").returncode == 0
     assert task_runner("wait", "--exit-code", task_id).returncode == 6
@@ -398,6 +411,7 @@ def test_pause_resume_signal_retry(daemon: Daemon, task_runner: Run):
 def test_wait_for_a_time(daemon: Daemon, task_runner: Run):
     slow, good = daemon.submit("sleep", "600"), daemon.submit("true")
     daemon.wait_state(slow, "running")
+    daemon.wait(good)
     done = task_runner("wait", "--timeout", "0.2", good, slow)
     assert done.returncode == 124
     assert f"{slow}: still running" in done.stdout

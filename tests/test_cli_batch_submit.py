@@ -45,14 +45,14 @@ def batches(daemon: Daemon) -> int:
 
 def test_commands_go_to_a_shell_one_a_line(shared: Daemon, tr: Cli, tmp_path: Path):
     (tmp_path / "jobs").write_text("# what there is to do\n\n  echo $((1 + 1)) | cat\r\npwd\n  # and no more\n")
-    made = tr("batch", "submit", "jobs", "--name", "two", "-t", "a=b", "--wait")
+    made = tr("batch", "submit", "jobs", "--name", "two", "-t", "a=b", "--timeout", "600", "--wait")
     assert (made.exit_code, made.stderr) == (0, "")
     batch_id, summary = made.stdout.splitlines()
     assert summary.startswith(f"{batch_id}: 2 tasks in ")
     assert summary.endswith(": 2 ok")
     found = tasks_of(shared, batch_id)
     assert [shared.output(task["taskId"]) for task in found] == [b"2\n", f"{tmp_path}\n".encode()]
-    assert [task["tags"] for task in found] == [{"a": "b"}] * 2
+    assert [(task["tags"], task["spec"]["timeoutSeconds"]) for task in found] == [({"a": "b"}, 600)] * 2
     assert found[0]["name"] is None
     batch = json.loads(tr("batch", "show", "--json", batch_id).stdout)
     assert (batch["name"], batch["tags"]) == ("two", {"a": "b"})
@@ -182,8 +182,10 @@ def test_an_alias_for_all_is_wrong_usage(tr: Cli):
 
 
 def test_the_end_of_each_kind_is_counted_and_the_first_that_failed_are_named(tr: Cli):
-    given = "true\nexit 3\nkill -9 $$\nsleep 60\n" + "false\n" * 12
-    done = tr("batch", "submit", "-", "--timeout", "2", "--wait", stdin=given)
+    commands = ["true", "exit 3", "kill -9 $$", "sleep 600", *["false"] * 12]
+    # the time of one of them is over at once, that of the others never, however slow they are
+    tasks = [{"shell": each, "timeoutSeconds": 0.2 if each.startswith("sleep") else None} for each in commands]
+    done = tr("batch", "submit", "-", "--wait", stdin="".join(f"{json.dumps(each)}\n" for each in tasks))
     assert done.exit_code == 1
     assert "16 tasks in " in done.stdout
     for part in ("1 ok", "14 failed", "1 timed out"):

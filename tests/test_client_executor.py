@@ -122,7 +122,9 @@ def test_only_what_has_not_started_is_cancelled(narrow: Daemon):
         second.add_done_callback(told.append)
         assert second.cancel()
         assert second.cancel()
-        assert (second.cancelled(), told) == (True, [second])
+        assert second.cancelled()
+        wait_for(lambda: told, "the callback has been called, by whichever thread heard of the end first")
+        assert told == [second]
         with pytest.raises(CancelledError):
             second.result()
         task = client.get(second.task_id)
@@ -131,6 +133,38 @@ def test_only_what_has_not_started_is_cancelled(narrow: Daemon):
         assert first.result(PATIENCE).ok
         assert third.result(PATIENCE).ok
         assert not third.cancel()
+
+
+def test_a_cancel_is_told_also_where_the_listening_thread_has_heard_of_the_end_first(narrow: Daemon, monkeypatch: pytest.MonkeyPatch):
+    heard, answered = threading.Event(), threading.Event()
+    with Client(narrow.url, narrow.token) as client, executing(client) as executor:
+        first, second = executor.submit(LINGER), executor.submit(["true"])
+        narrow.wait_state(first.task_id, "running")
+        stop, resolve, tell = client.stop, executor._resolve, executor._tell
+        asking = threading.current_thread()
+
+        def stop_late(*given: Any, **more: Any) -> Any:
+            known = stop(*given, **more)
+            assert heard.wait(PATIENCE)
+            return known
+
+        def resolve_late(*given: Any) -> None:
+            heard.set()
+            assert answered.wait(PATIENCE)
+            resolve(*given)
+
+        def say_and_tell() -> None:
+            tell()
+            if threading.current_thread() is asking:
+                answered.set()
+
+        with monkeypatch.context() as patched:
+            patched.setattr(client, "stop", stop_late)
+            patched.setattr(executor, "_resolve", resolve_late)
+            patched.setattr(executor, "_tell", say_and_tell)
+            assert second.cancel()
+        (narrow.work(first.task_id) / "go").touch()
+        assert first.result(PATIENCE).ok
 
 
 def test_shutdown_can_cancel_what_waits(narrow: Daemon):

@@ -6,7 +6,6 @@ import configparser
 import json
 import os
 import re
-import socket
 import subprocess
 import tomllib
 from collections import Counter
@@ -21,6 +20,7 @@ from docsamples import IDLE, MARKS, READ, RUN, Page, Programs, Sample, kind_of, 
 from engines import Server
 from engines_cri import CriServer
 from images import BUSYBOX_IMAGE
+from ports import free_port
 from pydantic import TypeAdapter
 
 from task_runner.lib.statedir import StateDirectory
@@ -122,11 +122,6 @@ def own_state(tmp_path: Path) -> Iterator[Path]:
         kill_tasks(StateDirectory(str(lock.parent)))
 
 
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
-
-
 def _runnable() -> Iterator[Any]:
     for page in PAGES:
         mine = [each for each in SAMPLES if each.page == page]
@@ -143,7 +138,7 @@ def test_the_samples_of_a_page_do_what_it_says(
     mine = steps([each for each in SAMPLES if each.page == page])
     if page in OWN:
         told = {f"TASK_RUNNER_{name.upper()}": value if isinstance(value, str) else json.dumps(value) for name, value in settings.items()}
-        surroundings = Page(tmp_path / "page", state=own_state, port=_free_port(), environment=told, programs=programs)
+        surroundings = Page(tmp_path / "page", state=own_state, port=free_port(), environment=told, programs=programs)
     else:
         daemon = daemons(settings)
         port = int(daemon.url.rpartition(":")[2])
@@ -195,23 +190,36 @@ def test_each_call_of_the_generated_page_is_taken(daemons: Callable[..., Daemon]
     for call in calls:
         there = _objects(daemon, call.text, there)
         given = {"URL": daemon.url, "AUTH": f"Authorization: Bearer {daemon.token}"} | there
-        endless = "/events" in call.text
-        done = subprocess.run(
-            ["sh", "-c", call.text.replace("wait=60", "wait=0.1").replace("curl ", "curl -m 5 " if endless else "curl ")],
-            env={"PATH": os.environ["PATH"], "CURL_HOME": str(tmp_path), **given},
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-            check=False,
-        )
+        answered = _begun if "/events" in call.text else _done
         allowed = {code for end, code in REFUSED.items() if end in call.text} or {200, 201, 202, 204, 303, 409}
-        assert done.returncode == (28 if endless else 0), f"{call.place}: {done.stderr}"
-        assert int(done.stdout) in allowed, f"{call.place}: {call.text}{done.stdout}"
+        code = answered(call, {"PATH": os.environ["PATH"], "CURL_HOME": str(tmp_path), **given}, tmp_path)
+        assert code in allowed, f"{call.place}: {call.text}{code}"
         if changes(call.text):
             if "$ID" in call.text:
                 daemon.post(f"/v1/tasks/{there.pop('ID')}/stop", {"graceSeconds": 0})
             daemon.post("/v1/node/undrain")
+
+
+def _done(call: Sample, env: dict[str, str], directory: Path) -> int:
+    """The status of an answer that ends."""
+    command = ["sh", "-c", call.text.replace("wait=60", "wait=0.1")]
+    done = subprocess.run(command, env=env, cwd=directory, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    assert done.returncode == 0, f"{call.place}: {done.stderr}"
+    return int(done.stdout)
+
+
+def _begun(call: Sample, env: dict[str, str], directory: Path) -> int:
+    """The status of an answer without an end, as soon as it is there."""
+    head = directory / "head"
+    head.unlink(missing_ok=True)
+    command = ["sh", "-c", call.text.replace("curl ", "exec curl --dump-header head ")]
+    with subprocess.Popen(command, env=env, cwd=directory, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as curl:
+        try:
+            wait_for(lambda: curl.poll() is not None or (head.exists() and b"\r\n\r\n" in head.read_bytes()), f"{call.place}: an answer")
+            assert curl.poll() is None, f"{call.place}: {curl.stderr and curl.stderr.read().decode()}"
+        finally:
+            curl.kill()
+    return int(head.read_text().split()[1])
 
 
 def changes(call: str) -> bool:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import PATIENCE, ROOT, Daemon
+from conftest import PATIENCE, ROOT, Daemon, wait_for
 
 from task_runner.api import v1
 from task_runner.api.contract.tasks import LISTED
@@ -82,7 +82,10 @@ class Shell:
     def run(self, command: str) -> tuple[int, str]:
         if (task_id := self._env.get("ID")) and self._daemon.http.get(f"/v1/tasks/{task_id}").status_code == 200:
             # a person takes longer than this to get from one example to the next
-            self._daemon.wait_state(task_id, "scheduled", "running", "paused", "exited")
+            task = self._daemon.wait_state(task_id, "scheduled", "running", "paused", "exited")
+            if task["state"] == "running" and "trap" in json.dumps(task["spec"]):
+                # its shell has come to the loop behind the trap; before that a signal would end it
+                wait_for(lambda: len(self._daemon.alive(task_id)) > 1, "the loop has begun")
         done = subprocess.run(
             ["sh", "-c", command], env=self._env, capture_output=True, text=True, timeout=2 * PATIENCE, check=False
         )

@@ -149,6 +149,7 @@ class Listener:
 
     def join(self) -> None:
         self._enough.set()
+        self._daemon.submit("true")  # events that come after this: it looks up at the first of them
         self._thread.join(PATIENCE)
         assert not self._thread.is_alive()
         if self.failure:
@@ -189,7 +190,6 @@ def test_every_event_once_over_killed_daemons(daemon: Daemon):
             stored.append(event)
             if len({e["data"]["taskId"] for e in stored if e["data"]["outcome"]}) == len(made):
                 break
-    daemon.submit("true")  # one more event, so that the listener looks up
     listener.join()
     assert listener.heard[: len(stored)] == stored
     assert listener.connections >= 4

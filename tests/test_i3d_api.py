@@ -560,10 +560,11 @@ def test_v1_sees_and_controls_what_came_in_here(i3d: I3d):
     v1 = {t["entity"]: t for t in i3d.daemon.http.get("/v1/tasks", params={"origin": "i3d"}).json()}
     one, two = v1["71"]["taskId"], v1["72"]["taskId"]
     i3d.daemon.wait_state(one, "running")
-    assert i3d.daemon.post(f"/v1/tasks/{one}/pause").json()["state"] == "paused"
+    i3d.daemon.post(f"/v1/tasks/{one}/pause")  # its answer waits half a second for the state, and no longer
+    i3d.daemon.wait_state(one, "paused")
     assert i3d.task(first)["resultCode"] == 2
     assert i3d.one("PUT", f"{TASK}/{first}")["resultCode"] == 1
-    assert i3d.daemon.task(one)["state"] == "running"
+    i3d.daemon.wait_state(one, "running")
     i3d.daemon.post(f"/v1/tasks/{one}/stop")
     i3d.daemon.wait(one)
     assert i3d.task(first)["resultCode"] == 124

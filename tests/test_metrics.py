@@ -247,7 +247,7 @@ def test_a_launch_that_is_refused_is_counted(make_daemon: Callable[..., Daemon],
     (secrets / "key").unlink()
     daemon.post(f"/v1/tasks/{first}/stop", {"graceSeconds": 0})
     wait_for(lambda: value(daemon, "launches_refused_total") >= 1, "the launch is refused")
-    assert value(daemon, "queue_tasks", reason="later") == 1
+    wait_for(lambda: value(daemon, "queue_tasks", reason="later") == 1, "it waits for its next try, between two of them")
     (secrets / "key").write_text("word")
     assert daemon.wait(second)["outcome"] == "succeeded"
 

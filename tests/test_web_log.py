@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from conftest import Daemon, wait_for
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 from webpage import NO_CONTACT, REFUSED, Browse, Watch, browse, chromium, eventually, watch  # noqa: F401  fixtures
 
 pytestmark = pytest.mark.needs("chromium")
@@ -73,8 +73,9 @@ def test_a_log_is_followed_through_a_kill_of_the_daemon_without_loss(
     expect(page.locator(".log .line", has_text="line 350")).to_be_visible()
     (daemon.work(task_id) / "go2").touch()
     expect(page.locator(".logfoot")).to_contain_text("complete")
+    expect(page.locator(".log .line")).to_have_count(600)  # those that came last are drawn with the next picture
     assert page.evaluate(ROWS) == lines(1, 600)
-    expect(page.locator(".heading .badge")).to_have_text("succeeded")
+    expect(page.locator(".heading .badge").first).to_have_text("succeeded")
 
 
 def test_it_keeps_its_place_while_more_is_written(shared: Daemon, page: Page) -> None:
@@ -108,6 +109,65 @@ def test_the_button_of_what_is_new_goes_to_the_end_and_follows(shared: Daemon, p
     expect(page.locator(".log .line", has_text="line 320")).to_be_in_viewport()
     (shared.work(task_id) / "go2").touch()
     expect(page.locator(".log .line", has_text="line 330")).to_be_in_viewport()
+
+
+def held(page: Page) -> list[Route]:
+    """The requests for parts of the log from now on; none of them is answered until a test has it so."""
+    requests: list[Route] = []
+    page.route(lambda url: "/output" in url and "follow" not in url, lambda route: requests.append(route))
+    return requests
+
+
+def asked(page: Page, requests: list[Route], count: int = 1) -> Route:
+    wait_for(lambda: page.evaluate("1") and len(requests) >= count, "a part of the log is asked for")
+    return requests[count - 1]
+
+
+def test_what_comes_while_the_end_is_read_is_shown_and_followed(shared: Daemon, page: Page) -> None:
+    task_id = shared.submit(shell=steps((3000, 20, 10)))
+    show(page, task_id)
+    expect(page.locator(".log .line", has_text="line 3000")).to_be_in_viewport()
+    page.keyboard.press("g")
+    eventually(page, f"{TOP} === 'line 1'")
+    reads = held(page)
+    page.keyboard.press("G")
+    end = asked(page, reads)
+    (shared.work(task_id) / "go1").touch()
+    expect(page.get_by_role("button", name="20 new lines")).to_be_visible()
+    end.continue_()
+    expect(page.locator(".log .line", has_text="line 3020")).to_be_in_viewport()
+    (shared.work(task_id) / "go2").touch()
+    expect(page.locator(".log .line", has_text="line 3030")).to_be_in_viewport()
+
+
+def test_who_turns_to_the_other_end_before_an_answer_gets_that_end(shared: Daemon, page: Page) -> None:
+    task_id = written(shared, shell="yes 00 | head -c 30000")
+    show(page, task_id, "?at=15000")
+    reads = held(page)
+    scroll = """(to) => new Promise((done) => { const log = document.querySelector('.log');
+      log.addEventListener('scroll', done, { once: true }); log.scrollTop = to === 'end' ? log.scrollHeight : 0 })"""
+    page.evaluate(scroll, "begin")
+    before = asked(page, reads)
+    page.evaluate(scroll, "end")
+    place = TOP.replace("textContent", "dataset.at")
+    read = page.evaluate(place)
+    before.continue_()
+    asked(page, reads, 2).continue_()
+    eventually(page, "document.querySelector('.log').lastElementChild.dataset.at > '18000'")
+    assert page.evaluate(place) == read
+
+
+def test_a_move_that_failed_keeps_no_later_place_from_the_address(
+    shared: Daemon, page: Page, watch: Watch  # noqa: F811
+) -> None:
+    watch.expected += [NO_CONTACT]
+    show(page, written(shared, shell="yes 00 | head -c 30000"))
+    reads = held(page)
+    page.keyboard.press("g")
+    asked(page, reads).abort()
+    expect(page.get_by_role("alert")).to_contain_text("no contact")
+    page.evaluate("document.querySelector('.log').scrollTop -= 2000")
+    eventually(page, "location.search.includes('at=')")
 
 
 def test_who_scrolls_up_is_not_pulled_back_by_a_flood(shared: Daemon, browse: Browse) -> None:  # noqa: F811
@@ -191,7 +251,7 @@ def test_one_can_scroll_through_millions_of_lines(shared: Daemon, page: Page) ->
     task_id = written(shared, shell="yes 00 | head -c 30000000")
     show(page, task_id)
     page.keyboard.press("g")
-    eventually(page, f"{TOP} === '00'")
+    eventually(page, "document.querySelector('.log .line').dataset.at === '0'")
     before = page.evaluate("document.querySelector('.log .line').dataset.at")
     for _ in range(4):
         page.evaluate("(log) => { log.scrollTop = log.scrollHeight - log.clientHeight - 10 }", page.locator(".log").element_handle())
@@ -375,3 +435,14 @@ def test_lines_are_wrapped_or_not_and_the_log_is_downloaded(shared: Daemon, page
     with page.expect_download() as download:
         page.get_by_role("link", name="Download").click()
     assert download.value.path().read_bytes().endswith(b"1000\nlast\n")
+
+
+def test_wrapping_keeps_the_place_at_once(shared: Daemon, page: Page) -> None:
+    show(page, written(shared, shell="for n in $(seq 1 300); do seq -s ' ' $n $((n + 80)); done"))
+    page.evaluate("document.querySelector('.log').scrollTop /= 2")
+    eventually(page, "location.search.includes('at=')")
+    top = page.evaluate(TOP)
+    page.get_by_role("button", name="Wrap").focus()
+    # before the picture, and before any timer
+    assert page.evaluate(f"(async () => {{ document.activeElement.click(); await null; await null; return {TOP} }})()") == top
+    expect(page.get_by_role("button", name="Wrap")).to_have_attribute("aria-pressed", "false")

@@ -183,12 +183,12 @@ def test_authorization_wins_over_the_cookie(shared: Daemon, browser: Browser):
 
 def test_the_token_itself_is_no_cookie_and_the_cookie_no_token(shared: Daemon, browser: Browser):
     name, _, secret = browser.cookie.partition("=")
-    as_bearer = httpx.get(f"{shared.url}/v1/tasks", headers={"Authorization": f"Bearer {secret}"}, verify=False)
-    as_cookie = httpx.get(f"{shared.url}/v1/tasks", headers={"Cookie": f"{name}={shared.token}"}, verify=False)
-    other = httpx.get(f"{shared.url}/v1/tasks", headers={"Cookie": f"{name}-x={secret}; task-runner={secret}"}, verify=False)
+    as_bearer = httpx.get(f"{shared.url}/v1/tasks", headers={"Authorization": f"Bearer {secret}"}, verify=False, timeout=PATIENCE)
+    as_cookie = httpx.get(f"{shared.url}/v1/tasks", headers={"Cookie": f"{name}={shared.token}"}, verify=False, timeout=PATIENCE)
+    other = httpx.get(f"{shared.url}/v1/tasks", headers={"Cookie": f"{name}-x={secret}; task-runner={secret}"}, verify=False, timeout=PATIENCE)
     assert {as_bearer.status_code, as_cookie.status_code, other.status_code} == {401}
     among = f"a=b; {name}={secret}; c=d"
-    assert httpx.get(f"{shared.url}/v1/tasks", headers={"Cookie": among}, verify=False).status_code == 200
+    assert httpx.get(f"{shared.url}/v1/tasks", headers={"Cookie": among}, verify=False, timeout=PATIENCE).status_code == 200
 
 
 @pytest.mark.parametrize("path", ["/apis/v1/ping", "/apis/v1/tasks", "/tasks", "/getTasks", "/v3/tasks", "/v3/host"])
@@ -219,7 +219,7 @@ def test_every_dialect_has_a_path_that_a_token_opens_and_the_cookie_does_not(sha
     "body", [b"", b"{}", b"[]", b'"x"', b'{"token": 1}', b'{"token": null}', b'{"token": "x", "more": 1}', b"{"]
 )
 def test_a_login_that_makes_no_sense_is_refused(shared: Daemon, body: bytes):
-    answer = httpx.post(f"{shared.url}/ui/login", content=body, headers={"Content-Type": "application/json"}, verify=False)
+    answer = httpx.post(f"{shared.url}/ui/login", content=body, headers={"Content-Type": "application/json"}, verify=False, timeout=PATIENCE)
     assert (answer.status_code, answer.headers["content-type"]) == (400, "application/problem+json")
     assert "set-cookie" not in answer.headers
 
@@ -227,10 +227,10 @@ def test_a_login_that_makes_no_sense_is_refused(shared: Daemon, body: bytes):
 @pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x"])
 def test_a_form_of_another_site_logs_nobody_in(shared: Daemon, kind: str):
     body = json.dumps({"token": shared.token})
-    answer = httpx.post(f"{shared.url}/ui/login", content=body, headers={"Content-Type": kind}, verify=False)
+    answer = httpx.post(f"{shared.url}/ui/login", content=body, headers={"Content-Type": kind}, verify=False, timeout=PATIENCE)
     assert answer.status_code == 415
     cross = {"Origin": "http://evil.example"}
-    assert httpx.post(f"{shared.url}/ui/login", json={"token": shared.token}, headers=cross, verify=False).status_code == 403
+    assert httpx.post(f"{shared.url}/ui/login", json={"token": shared.token}, headers=cross, verify=False, timeout=PATIENCE).status_code == 403
 
 
 @pytest.mark.parametrize("chunked", [False, True])
@@ -278,19 +278,28 @@ def test_a_look_whether_somebody_is_logged_in_is_no_refusal_to_be_noted(shared: 
 
 
 def test_many_wrong_logins_are_slowed_down_and_hinder_nobody_who_has_a_token(shared: Daemon, browsers: Callable[[Daemon], Browser]):
-    found: list[int] = []
+    found: set[int] = set()
+    enough = threading.Event()
 
     def guess() -> None:
-        url, body = f"{shared.url}/ui/login", {"token": "wrong"}
-        found.append(httpx.post(url, json=body, timeout=PATIENCE, verify=False).status_code)
+        with httpx.Client(base_url=shared.url, timeout=PATIENCE, verify=False) as client:
+            while not enough.is_set():
+                status = client.post("/ui/login", json={"token": "wrong"}).status_code
+                found.add(status)
+                if status == 429:
+                    return
 
     threads = [threading.Thread(target=guess) for _ in range(40)]
     for each in threads:
         each.start()
-    assert browsers(shared).login(shared.token).status_code == 200
-    for each in threads:
-        each.join()
-    assert set(found) == {401, 429}
+    try:
+        wait_for(lambda: len(found) > 1, "some are refused at once")
+        assert browsers(shared).login(shared.token).status_code == 200
+    finally:
+        enough.set()
+        for each in threads:
+            each.join()
+    assert found == {401, 429}
 
 
 # -- requests that other sites make
@@ -371,7 +380,7 @@ def test_a_logout_ends_the_session_and_no_other(shared: Daemon, browser: Browser
     assert (answer.status_code, answer.content) == (204, b"")
     assert "Max-Age=0" in answer.headers["set-cookie"]
     assert not dict(browser.http.cookies)  # the browser has forgotten it
-    assert httpx.get(f"{shared.url}/v1/tasks", headers={"Cookie": kept}, verify=False).status_code == 401
+    assert httpx.get(f"{shared.url}/v1/tasks", headers={"Cookie": kept}, verify=False, timeout=PATIENCE).status_code == 401
     assert other.status() == 200
     assert browser.post("/ui/logout").status_code == 204  # nobody was logged in
 
@@ -380,33 +389,35 @@ def test_a_new_login_ends_the_one_before(shared: Daemon, browser: Browser):
     before = browser.cookie
     assert browser.login(shared.token).status_code == 200
     assert browser.cookie != before
-    assert httpx.get(f"{shared.url}/v1/tasks", headers={"Cookie": before}, verify=False).status_code == 401
+    assert httpx.get(f"{shared.url}/v1/tasks", headers={"Cookie": before}, verify=False, timeout=PATIENCE).status_code == 401
     assert browser.status() == 200
 
 
-def until_it_ends(browser: Browser, act: Callable[[], Any]) -> None:
-    """Follow the events of the daemon until the stream ends by itself, once ``act`` has been done."""
+def until_it_ends(browser: Browser, act: Callable[[], Any]) -> bool:
+    """Follow the events of the daemon until the stream ends by itself, once ``act`` has been done; whether one began."""
     with browser.http.stream("GET", "/v1/events") as response:
-        assert response.status_code == 200
+        if response.status_code != 200:
+            return False
         parts = response.iter_raw()
         next(parts)
         act()
         with pytest.raises((StopIteration, httpx.RemoteProtocolError)):
             while True:  # the client's own patience is longer than that of the test
                 next(parts)
+    return True
 
 
 def test_a_stream_ends_with_a_logout(shared: Daemon, browser: Browser):
     headers = {**browser.own, "Cookie": browser.cookie}
     url = f"{shared.url}/ui/logout"
-    until_it_ends(browser, lambda: httpx.post(url, headers=headers, verify=False, timeout=PATIENCE))
+    assert until_it_ends(browser, lambda: httpx.post(url, headers=headers, verify=False, timeout=PATIENCE))
 
 
 def test_a_session_and_its_streams_end_when_the_token_is_revoked(shared: Daemon, browsers: Callable[[Daemon], Browser]):
     name, secret = token(shared, "read")
     browser = browsers(shared)
     browser.login(secret)
-    until_it_ends(browser, lambda: shared.http.delete(f"/v1/tokens/{name}"))
+    assert until_it_ends(browser, lambda: shared.http.delete(f"/v1/tokens/{name}"))
     assert (browser.status(), browser.status("/ui/session")) == (401, 401)
     wait_for(lambda: not any(row for row in sessions(shared) if row[0] in digests(browser)), "its row has gone")
 
@@ -418,10 +429,13 @@ def digests(browser: Browser) -> set[str]:
 
 
 def test_a_session_ends_when_its_token_expires(shared: Daemon, browsers: Callable[[Daemon], Browser]):
-    _name, secret = token(shared, "read", expiresInSeconds=2)
-    browser = browsers(shared)
-    assert browser.login(secret).status_code == 200
-    until_it_ends(browser, lambda: None)
+    for seconds in (2, 8, 32):  # more where this machine is so slow that it expires before its stream begins
+        _name, secret = token(shared, "read", expiresInSeconds=seconds)
+        browser = browsers(shared)
+        if browser.login(secret).status_code == 200 and until_it_ends(browser, lambda: None):
+            break
+    else:
+        pytest.fail("it had expired before its stream began")
     assert browser.status() == 401
     assert "expired" in browser.login(secret).json()["detail"]
 
@@ -429,17 +443,25 @@ def test_a_session_ends_when_its_token_expires(shared: Daemon, browsers: Callabl
 def test_a_session_ends_some_time_after_its_last_use(make_daemon: Callable[..., Daemon], browsers: Callable[[Daemon], Browser]):
     daemon = make_daemon(web_session_hours=2 / 3600).start()
     used, left = browsers(daemon), browsers(daemon)
+    ends: list[str] = []
+    asked = time.monotonic()
     used.login(daemon.token), left.login(daemon.token)
-    ends = [used.http.get("/ui/session").json()["expiresAt"]]
 
     def left_is_over() -> bool:
-        ends.append(used.http.get("/ui/session").json()["expiresAt"])
+        nonlocal asked
+        is_over = len(sessions(daemon)) == 1
+        before, asked = asked, time.monotonic()
+        answer = used.http.get("/ui/session")
+        if answer.status_code == 401:  # a use moves the end where half of the time is over: one second may be left
+            assert time.monotonic() - before >= 1, "it has ended although it was used"
+            assert used.login(daemon.token).status_code == 200  # this machine was too slow to use it in time
+            return False
+        ends.append(answer.json()["expiresAt"])
         time.sleep(0.2)  # so that it is used often, and not all the time
-        return len(sessions(daemon)) == 1
+        return is_over
 
     wait_for(left_is_over, "the one that is not used has ended")
     assert left.status() == 401
-    assert used.status() == 200
     # not each use moves the end: that would be a write for each request
     assert 1 < len(set(ends)) < len(ends)
     wait_for(lambda: not sessions(daemon), "and the other one, too")

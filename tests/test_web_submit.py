@@ -74,6 +74,7 @@ def test_refusals_stand_at_their_fields(page: Page, watch: Watch, shared: Daemon
     page.get_by_label("Environment").fill("A=1\nnonsense")
     submit(page)
     expect(page.get_by_label("Environment")).to_have_accessible_description(re.compile("line 2: expected name=value"))
+    expect(page.get_by_label("Environment")).to_be_focused()  # before anything is typed elsewhere
     page.get_by_label("Environment").fill("")
     page.get_by_label("Time limit").fill("soon")
     page.get_by_text("Queue and resources").click()
@@ -130,6 +131,7 @@ def test_a_template_with_its_parameters(page: Page, watch: Watch, shared: Daemon
     expect(page.get_by_label("branch")).to_have_accessible_description(re.compile("does not match"))
     expect(page.get_by_label("jobs")).to_have_accessible_description(re.compile("16 or less"))
     expect(page.get_by_label("mode")).to_have_accessible_description(re.compile("required"))
+    expect(page.get_by_label("branch")).to_be_focused()  # before anything is typed elsewhere
     page.get_by_label("branch").fill("main")
     page.get_by_label("jobs").fill("4")
     page.get_by_label("mode").select_option("slow")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
 
 import pytest
-from conftest import Daemon
-from playwright.sync_api import Page, expect
+from conftest import Daemon, wait_for
+from playwright.sync_api import Page, Route, expect
 from webpage import REFUSED, Browse, Watch, browse, chromium, page, watch  # noqa: F401  fixtures
 
 pytestmark = pytest.mark.needs("chromium")
@@ -93,6 +95,46 @@ def test_a_task_is_deleted_after_a_question(shared: Daemon, page: Page) -> None:
     press(page, "Delete the task")
     page.wait_for_url("**/ui/")
     assert shared.http.get(f"/v1/tasks/{task_id}").status_code == 404
+
+
+def test_a_deleted_task_is_not_asked_for_though_its_page_is_still_there(shared: Daemon, page: Page) -> None:  # noqa: F811
+    """The news of it may come before the answer, and the next page takes a while to load."""
+    task_id = shared.submit("true")
+    shared.wait(task_id)
+    show(page, task_id)
+    answers: list[Route] = []
+    page.route(f"**/v1/tasks/{task_id}", lambda route: answers.append(route) if route.request.method == "DELETE" else route.continue_())
+    modules: list[Route] = []
+    page.route("**/pages/tasks.js", lambda route: modules.append(route))
+    press(page, "Delete…")
+    press(page, "Delete the task")
+    wait_for(lambda: page.evaluate("1") and answers, "the deletion is asked for")
+    done = answers[0].fetch()
+    expect(page.get_by_role("alert")).to_have_text("the task has been deleted")
+    answers[0].fulfill(response=done)
+    wait_for(lambda: page.evaluate("1") and modules, "the next page is asked for")
+    modules[0].continue_()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Tasks")
+
+
+def test_a_late_answer_does_not_undo_what_is_known_since(shared: Daemon, page: Page) -> None:  # noqa: F811
+    task_id = shared.submit(shell="trap '' TERM; echo ready; exec sleep 1000")
+    shared.wait_output(task_id, b"ready")
+    show(page, task_id)
+    answers: list[Route] = []
+    page.route("**/stop", lambda route: answers.append(route))
+    press(page, "Stop…")
+    press(page, "Stop the task")
+    wait_for(lambda: page.evaluate("1") and answers, "the stop is asked for")
+    stopping = answers[0].fetch()
+    assert stopping.json()["state"] == "stopping"
+    [sleep] = shared.alive(task_id)
+    os.kill(sleep.pid, signal.SIGKILL)
+    badge(page, "cancelled")
+    with page.expect_response(f"**/v1/tasks/{task_id}"):  # how it is after the answer
+        answers[0].fulfill(response=stopping)
+    badge(page, "cancelled")
+    expect(page.get_by_role("button", name="Retry")).to_be_visible()
 
 
 def test_who_may_only_read_is_offered_nothing_else(shared: Daemon, browse: Browse) -> None:  # noqa: F811
@@ -239,6 +281,31 @@ def test_files_are_listed_shown_and_fetched(shared: Daemon, page: Page) -> None:
     assert archive.value.path().read_bytes().startswith(b"PK")
     page.go_back()
     expect(panel.get_by_role("button", name="binary", exact=True)).to_be_visible()
+
+
+def test_more_of_a_folder_does_not_come_into_another(shared: Daemon, page: Page) -> None:  # noqa: F811
+    task_id = shared.submit(shell="mkdir 0; touch 0/inside; seq 600 | xargs touch")
+    shared.wait(task_id)
+    show(page, task_id, "?tab=files")
+    panel = page.get_by_role("tabpanel")
+    further = panel.locator("button", has_text=re.compile("^More$"))  # among so many, roles are slow to be found
+    expect(panel.locator("tbody tr")).to_have_count(500)
+    more: list[Route] = []
+    page.route(re.compile(rf"/v1/tasks/{task_id}/files\?"), lambda route: more.append(route))
+    further.click()
+    wait_for(lambda: page.evaluate("1") and more, "more is asked for")
+    panel.locator("button", has_text=re.compile("^0/$")).click()
+    expect(panel.locator("tbody tr")).to_have_count(1)
+    with page.expect_response(re.compile(r"/files\?")) as answered:
+        more[0].continue_()
+    answered.value.finished()
+    page.evaluate("new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn)))")
+    expect(panel.locator("tbody tr")).to_have_count(1)
+    expect(panel.get_by_role("button", name="inside", exact=True)).to_be_visible()
+    page.unroute_all()
+    page.go_back()
+    further.click()
+    expect(panel.locator("tbody tr")).to_have_count(601)
 
 
 def test_events_and_spec_are_shown_and_tabs_go_by_keyboard(shared: Daemon, page: Page) -> None:  # noqa: F811

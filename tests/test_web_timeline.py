@@ -116,7 +116,7 @@ def test_bars_lie_where_their_times_are(picture: Picture, ran: dict[str, dict[st
     assert picture.under(middle(ran["two"]), lane=1) == ""
     assert picture.under(seconds(ran["beside"]["startedAt"]) - 0.5) == ""
     picture.page.locator("summary", has_text="as a table").click()
-    assert picture.page.locator("tbody tr td:first-child").all_text_contents() == ["two", "one", "beside"]
+    expect(picture.page.locator("tbody tr td:first-child")).to_have_text(["two", "one", "beside"])
 
 
 def test_a_click_on_a_bar_opens_its_task_and_one_beside_it_does_not(
@@ -217,6 +217,23 @@ def test_keys_go_from_bar_to_bar_and_open_one(picture: Picture, ran: dict[str, d
     # what hands began on a page that is left does not change the next one's address
     picture.page.evaluate("new Promise((rested) => setTimeout(rested, 200))")
     assert "from=" not in picture.address
+
+
+def test_what_is_asked_for_before_the_hands_rest_holds(picture: Picture) -> None:
+    begin, end = picture.span
+    picture.page.clock.install()
+    picture.page.reload()
+    expect(picture.page.locator(".span")).to_contain_text("3 attempts")
+    picture.canvas.focus()
+    picture.page.clock.pause_at(picture.page.evaluate("Date.now()") / 1000 + 1)
+    picture.page.keyboard.press("]")
+    picture.page.keyboard.press("+")
+    picture.page.clock.run_for(1000)
+    assert picture.span == pytest.approx((begin + (end - begin) / 2, end), abs=0.02)
+    picture.page.keyboard.press("]")
+    picture.page.evaluate("[...document.querySelectorAll('button')].find((each) => each.textContent === '24 h').click()")
+    picture.page.clock.run_for(1000)
+    assert picture.address.endswith("/ui/timeline?span=86400000")
 
 
 def test_two_fingers_zoom(browse: Browse, shared: Daemon, ran: dict[str, dict[str, Any]]) -> None:  # noqa: F811

@@ -52,6 +52,34 @@ class Worker:
                 raise
 
 
+class Contact:
+    """Whether the daemon answers, as far as it is known to the threads that share a client.
+
+    One thread may hear of an outage while another one has an answer from before it: that answer proves nothing, and the
+    client tells of an outage once.
+    """
+
+    def __init__(self) -> None:
+        self._lost = self._proven = 0
+
+    @property
+    def there(self) -> bool:
+        return self._proven >= self._lost
+
+    def lose(self) -> None:
+        """There is an outage."""
+        self._lost += 1
+
+    def begin(self) -> int:
+        """The daemon is about to be asked."""
+        return self._lost
+
+    def prove(self, begun: int) -> bool:
+        """It has answered all that was asked since `begin` returned this; returns whether it is there."""
+        self._proven = begun
+        return self.there
+
+
 class Ear:
     """Tells of every new change by ``tell``, and with None of signs of life: the first, and that of each new
     connection, says that what has happened before may have been missed."""

@@ -145,6 +145,7 @@ class _Top:
     """On the whole terminal. One thread looks, the other one draws."""
 
     def __init__(self, session: Session, sort: str, interval: float) -> None:
+        from task_runner.cli.ear import Contact
         from task_runner.cli.screen import Screen
 
         self._session, self._sort, self._interval = session, sort, interval
@@ -153,7 +154,7 @@ class _Top:
         self._sampled = 0.0
         self._rates: list[TaskRate] = []
         self._details = Details()
-        self._contact = True
+        self._contact = Contact()
         self._again = threading.Event()
         self._screen = Screen(self._draw, self._press)
 
@@ -178,7 +179,7 @@ class _Top:
             self._screen.wake()
 
     def _lose(self, _error: TaskRunnerError) -> None:
-        self._contact = False
+        self._contact.lose()
         self._screen.wake()
 
     def _refresh(self, client: Client, ended: threading.Event, before: TasksUse) -> None:
@@ -187,8 +188,9 @@ class _Top:
                 self._again.clear()
                 self._details.learn(client, self._rates[: self._screen.height])
             else:
+                begun = self._contact.begin()
                 before = self._take(client, before)
-                self._contact = True
+                self._contact.prove(begun)
             self._screen.wake()
 
     def _take(self, client: Client, before: TasksUse | None) -> TasksUse:
@@ -216,7 +218,7 @@ class _Top:
         words = f"sorted by {self._sort} — c m o i: sort, q: quit"
         hidden = len(self._rates) - len(shown)
         foot = fitted(words + (f" — {hidden} more" if hidden else ""), width, "bright_black")
-        if not self._contact:
+        if not self._contact.there:
             foot = fitted(NO_CONTACT, width, "yellow")
         head = fitted(clean(node_line(self._node)) if self._node else "", width, None)
         return Group(head, grid(columns, shown, width), *[Text("")] * (lines - len(shown)), foot)

@@ -13,7 +13,7 @@ from rich.console import Group
 from rich.text import Text
 
 from task_runner.cli.describe import COLUMNS, colour, row
-from task_runner.cli.ear import Ear, Worker
+from task_runner.cli.ear import Contact, Ear, Worker
 from task_runner.cli.edge import PATIENCE, Session
 from task_runner.cli.exitcode import OK
 from task_runner.cli.grid import Column, fitted, grid
@@ -53,7 +53,8 @@ class _Watch:
     def __init__(self, session: Session, filters: Filters, limit: int) -> None:
         self._session, self._filters, self._limit = session, filters, limit
         self._tasks: list[Task] = []
-        self._more, self._contact, self._height = False, True, 0
+        self._more, self._height = False, 0
+        self._contact = Contact()
         self._heard = threading.Event()
         self._screen = Screen(self._draw, lambda _key: None)
 
@@ -71,15 +72,17 @@ class _Watch:
         self._heard.set()
 
     def _lose(self, _error: TaskRunnerError) -> None:
-        self._contact = False
+        self._contact.lose()
         self._screen.wake()
 
     def _refresh(self, client: Client, ended: threading.Event) -> None:
         while not ended.is_set():
             self._heard.wait(REFRESH)
             self._heard.clear()
+            begun = self._contact.begin()
             self._look(client)
-            self._contact = True
+            if not self._contact.prove(begun):
+                self._heard.set()  # it is looked again
             self._screen.wake()
             ended.wait(BREATH)
 
@@ -99,7 +102,7 @@ class _Watch:
         return Group(table, *empty, self._status(width, hidden))
 
     def _status(self, width: int, hidden: bool) -> Text:
-        if not self._contact:
+        if not self._contact.there:
             return fitted(NO_CONTACT, width, "yellow")
         if not self._tasks:
             return fitted("no task matches — q: quit", width, "bright_black")

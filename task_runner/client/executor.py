@@ -16,7 +16,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import BrokenExecutor, Executor, Future
+from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
 from typing import Any
 
 from task_runner.client.blocking import Opened
@@ -25,6 +25,7 @@ from task_runner.client.core import new_key
 from task_runner.client.errors import Conflict, NotFound
 from task_runner.client.futures import TaskFuture, TaskResult
 from task_runner.client.ledger import Known, Ledger
+from task_runner.client.records import is_over
 from task_runner.client.results import ending_of
 from task_runner.client.work import Work, body_of, words
 from task_runner.errors import TaskRunnerError
@@ -226,6 +227,8 @@ class TaskExecutor(Executor):
             return future.cancelled()
         self._heard(known)
         self._tell()
+        if is_over(known):
+            _until_done(future)
         return future.cancelled()
 
     def _tell(self) -> None:
@@ -266,6 +269,14 @@ def _run(future: TaskFuture) -> None:
     with _RUNNING:
         if not future.running() and not future.done():
             future.set_running_or_notify_cancel()
+
+
+def _until_done(future: TaskFuture) -> None:
+    """Its task is over, but another thread may have heard of that first, and be about to tell it."""
+    try:
+        future.exception()
+    except CancelledError:
+        pass
 
 
 def _in_order(futures: list[TaskFuture], end: float | None) -> Iterator[TaskResult]:

@@ -87,7 +87,7 @@ class Ring:
         self._unwritten: set[int] = set()
         self._file: int | None = None
         self._trouble = False
-        #: of the file: the last write comes while a thread may be at one
+        #: of the file: the last write comes while a thread may be at one, or has yet to open it
         self._writing = threading.Lock()
 
     def add(self, at: int, values: Values) -> None:
@@ -107,7 +107,8 @@ class Ring:
     def open(self, now: float) -> None:
         """Take up what an earlier daemon has seen. Blocks for the disk."""
         try:
-            data = self._opened()
+            with self._writing:
+                data = self._opened()
         except OSError as error:
             self._complain(error)
             return

@@ -3,9 +3,9 @@
 import { html, render, useEffect, useRef, useState } from "./vendor/htm-preact.js";
 import { useConnected } from "./core/events.js";
 import { ApiError, get, onSignedOut, send } from "./core/http.js";
-import { go, useLocation } from "./core/location.js";
+import { go, shows, useLocation } from "./core/location.js";
 import { Session } from "./core/session.js";
-import { Announcer, Confirmation, Empty, ErrorNote, Heading, pageChanges, useKeys } from "./core/ui.js";
+import { Announcer, Confirmation, Empty, ErrorNote, Heading, pageChanges, say, useKeys } from "./core/ui.js";
 import { Login } from "./pages/login.js";
 
 // each page is loaded when it is first shown
@@ -40,7 +40,11 @@ function Page({ path }) {
     }
     const [, id] = found[0].exec(path);
     found[1]().then(
-      (module) => left || setPage({ path, component: module.default, id: id && decodeURIComponent(id) }),
+      (module) => {
+        if (left) return;
+        shows(path);
+        setPage({ path, component: module.default, id: id && decodeURIComponent(id) });
+      },
       () => left || setPage({ path, error: new Error("this part of the page could not be loaded: is the daemon there?") }),
     );
     return () => { left = true; };
@@ -94,29 +98,31 @@ function App() {
     return () => clearTimeout(timer);
   }, [error]);
   const [undone, setUndone] = useState(null); // what a sign-out has not done
-  const signOut = async () => {
+  const leaving = useRef(null); // the sign-out that is under way
+  const leave = async () => {
     setUndone(null);
     try {
       await send("POST", "/ui/logout");
     } catch (failure) {
-      if (!(failure instanceof ApiError && failure.status === 507)) throw failure;
+      if (!(failure instanceof ApiError && failure.status === 507)) return say(failure.message);
       setUndone(failure);
     }
     setSession(false);
   };
+  const signOut = () => { leaving.current = leave(); };
   const signedIn = async () => {
     setUndone(null);
     await look();
+    if (location.pathname !== "/ui/login") return; // as it is now: who has gone on meanwhile is not called back
     // only a path of this daemon: nobody is sent elsewhere by a crafted link
     const next = new URL(query.get("next") || "/ui/", location.origin);
-    if (path !== "/ui/login") return;
     if (next.origin !== location.origin) go("/ui/", { replace: true });
     else if (next.pathname.startsWith("/ui/")) go(next.pathname + next.search, { replace: true });
     else location.assign(next.href); // the path alone could be "//elsewhere"
   };
   useEffect(() => { if (session && path === "/ui/login") signedIn(); }, [session, path]);
   if (session === null) return html`<main class="alone"><${ErrorNote} error=${error} /></main>`;
-  if (session === false) return html`<${Login} done=${signedIn} undone=${undone} />`;
+  if (session === false) return html`<${Login} free=${() => leaving.current} done=${signedIn} undone=${undone} />`;
   return html`<${Session.Provider} value=${session}><${Frame} session=${session} path=${path} signOut=${signOut} /><${Confirmation} /><${Announcer} /><//>`;
 }
 

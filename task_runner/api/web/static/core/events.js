@@ -71,6 +71,7 @@ export function useEvents(heard, dependencies = []) {
         clearTimeout(retry);
         close();
         last = null;
+        connected = null; // of the next stream nothing is known yet
       }
     };
   }, dependencies);

@@ -20,6 +20,13 @@ export function onSignedOut(heard) {
   return () => signedOut.delete(heard);
 }
 
+let session = 0;
+
+/** Somebody has just signed in: what is refused from now on, but was asked before, says nothing of them. */
+export function beginSession() {
+  session += 1;
+}
+
 /** "?a=1&b=2" of an object: what is null, undefined or "" is left out, a list gives its name again for each. */
 export function query(parameters = {}) {
   const pairs = new URLSearchParams();
@@ -39,6 +46,7 @@ export async function request(path, { method = "GET", body, headers = {}, signal
     options.headers["Content-Type"] ??= "application/json";
     options.body = JSON.stringify(body);
   }
+  const asked = session;
   let response;
   try {
     response = await fetch(path, options);
@@ -48,7 +56,7 @@ export async function request(path, { method = "GET", body, headers = {}, signal
   }
   if (response.ok) return response;
   const problem = await response.json().catch(() => ({}));
-  if (response.status === 401) signedOut.forEach((heard) => heard());
+  if (response.status === 401 && asked === session) signedOut.forEach((heard) => heard());
   throw new ApiError(response.status, problem, response.headers);
 }
 

@@ -25,8 +25,17 @@ export function go(address, { replace = false } = {}) {
   tell();
 }
 
-/** Change parameters of the address; null, "" or an empty list removes one. Without `push` there is no new entry in the history. */
+let shown = null;
+
+/** The page of this path is shown from now on. */
+export function shows(path) {
+  shown = path;
+}
+
+/** Change parameters of the address; null, "" or an empty list removes one. Without `push` there is no new entry in the history.
+ *  A page that is being left, since another was asked for that is not here yet, changes nothing. */
 export function setQuery(changes, { push = false } = {}) {
+  if (location.pathname !== shown) return;
   const parameters = new URLSearchParams(location.search);
   for (const [name, value] of Object.entries(changes)) {
     parameters.delete(name);

@@ -1,12 +1,13 @@
 // Who is there? A token is shown once; after that a cookie that scripts cannot read stands for it.
 
 import { html, useState } from "../vendor/htm-preact.js";
-import { send } from "../core/http.js";
+import { beginSession, send } from "../core/http.js";
 import { ErrorNote, Heading } from "../core/ui.js";
 
 // ``undone``: what the sign-out before this has not done; it may come to be known while this is shown already, since
-// any refused request can tell of the sign-out before the answer to it does
-export function Login({ done, undone }) {
+// any refused request can tell of the sign-out before the answer to it does. ``free()`` promises that this answer has
+// come: it takes the cookie away, and must not take that of the next session
+export function Login({ free, done, undone }) {
   const [token, setToken] = useState("");
   const [error, setError] = useState(null);
   const [busy, setBusy] = useState(false);
@@ -15,7 +16,9 @@ export function Login({ done, undone }) {
     setBusy(true);
     setError(null);
     try {
+      await free();
       await send("POST", "/ui/login", { token: token.trim() });
+      beginSession();
       setToken("");
       await done();
     } catch (failure) {

@@ -61,16 +61,16 @@ function Sections(properties) {
 }
 
 export default function Page({ id }) {
-  const { value: task, error, set, changes } = useTask(id);
+  const { value: task, error, reload, changes } = useTask(id);
   const [refusal, setRefusal] = useState(null);
   const { attempt, actions } = useAttempt(task);
   const may = useMay();
-  const changed = (after) => set(after);
+  // the answer to a request says how the task was then, and may come later than news of what has become of it since
+  const changed = () => reload();
   const askStop = async () => {
     if (!task || isFinal(task) || !may("control")) return;
     try {
-      const after = await stop(task);
-      if (after) changed(after);
+      if (await stop(task)) changed();
     } catch (failure) {
       setRefusal(failure);
     }

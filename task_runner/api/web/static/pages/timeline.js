@@ -67,7 +67,7 @@ export default function Timeline() {
     <//>
     <${ErrorNote} error=${error} />
     ${value?.more && html`<p class="note warning">More ran than is shown: what started before <${Time} at=${value.startedAt.at(-1)} /> is left out. Zoom in on that time to see it.</p>`}
-    ${packed && html`<${Picture} packed=${packed} interval=${interval} now=${now} show=${show} zoom=${zoom} />
+    ${packed && html`<${Picture} packed=${packed} interval=${interval} place=${key} now=${now} show=${show} zoom=${zoom} />
       <${Table} bars=${packed.bars} interval=${interval} now=${now} />`}`;
 }
 

@@ -3,7 +3,7 @@
 import { html, useEffect, useRef, useState } from "../vendor/htm-preact.js";
 import { ApiError, NoContact, send } from "../core/http.js";
 import { go } from "../core/location.js";
-import { ErrorNote } from "../core/ui.js";
+import { ErrorNote, say } from "../core/ui.js";
 
 /** 128 random bits; crypto.randomUUID is not there on a page without TLS */
 function newKey() {
@@ -17,8 +17,9 @@ export class Faults extends ApiError {
   }
 }
 
-/** {submit(body), error, busy}. After success the task's page is shown. The key belongs to the content: the same content,
- *  sent again after a lost connection or by a second click, gets the task that the first one made. */
+/** {submit(body), error, busy}. After success the task's page is shown, unless another page was asked for meanwhile. The
+ *  key belongs to the content: the same content, sent again after a lost connection or by a second click, gets the task
+ *  that the first one made. */
 export function useSubmission() {
   const [state, setState] = useState({ error: null, busy: false });
   const last = useRef({ text: null, key: null });
@@ -27,12 +28,14 @@ export function useSubmission() {
     if (busy.current) return;
     busy.current = true;
     setState({ error: null, busy: true });
+    const here = location.pathname;
     try {
       const body = make();
       const text = JSON.stringify(body);
       if (last.current.text !== text) last.current = { text, key: newKey() };
       const task = await send("POST", "/v1/tasks", body, { headers: { "Idempotency-Key": last.current.key } });
-      go(`/ui/tasks/${task.taskId}`);
+      if (location.pathname === here) go(`/ui/tasks/${task.taskId}`);
+      else say(`Task ${task.name ?? task.taskId} is accepted.`); // who has gone on meanwhile is not called back
     } catch (error) {
       const lost = error instanceof NoContact;
       setState({ error: lost ? new Error("No answer from the daemon. Submit again: if it has the task already, no second one is made.") : error, busy: false });

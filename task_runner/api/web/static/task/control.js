@@ -61,12 +61,12 @@ async function remove(task) {
   go("/ui/");
 }
 
-/** The buttons that make sense now. `changed(task)` is given what the daemon answers. */
+/** The buttons that make sense now. `changed()`: the daemon has done something with the task. */
 export function Controls({ task, changed, onError }) {
   const may = useMay();
   const over = isFinal(task);
   const act = (label, does, more = {}) =>
-    html`<${Action} key=${label} onError=${onError} act=${async () => { const after = await does(); if (after) changed(after); }} ...${more}>${label}<//>`;
+    html`<${Action} key=${label} onError=${onError} act=${async () => { if (await does()) changed(); }} ...${more}>${label}<//>`;
   const post = (verb) => () => send("POST", route`/v1/tasks/${task.taskId}/${verb}`);
   return html`
     ${may("control") && [

@@ -49,7 +49,8 @@ export function Files({ task }) {
   const { value, error, reload, set } = useLoaded((signal) => page(listing(task.taskId, folder) + query({ limit: PAGE }), signal), [task.taskId, folder]);
   const more = async () => {
     const following = await page(value.next);
-    set((before) => ({ rows: [...before.rows, ...following.rows], next: following.next }));
+    // meanwhile another folder may be shown, or this one anew
+    set((before) => (before === value ? { rows: [...value.rows, ...following.rows], next: following.next } : before));
   };
   const name = (file) => {
     const label = file.path === null ? `(name is not UTF-8: ${file.pathBase64})` : lastOf(file.path);

@@ -1,6 +1,6 @@
 // The log viewer: its bar of tools around the window of rows.
 
-import { html, useEffect, useRef, useState } from "../vendor/htm-preact.js";
+import { html, useEffect, useLayoutEffect, useRef, useState } from "../vendor/htm-preact.js";
 import { bytes, count } from "../core/format.js";
 import { get, query as queryOf, route } from "../core/http.js";
 import { setQuery, useLocation } from "../core/location.js";
@@ -78,7 +78,8 @@ function LogOf({ task, attempt, actions, streams, stream }) {
     }, 300);
     return () => clearTimeout(timer);
   }, [facts.opened, facts.top, facts.following]);
-  useEffect(() => viewer.current.relaid(), [wrap, offsets]);
+  // at once: what tells later which row is at the top must not look between the change and this
+  useLayoutEffect(() => viewer.current?.relaid(), [wrap, offsets]);
 
   const find = useFind(source, viewer, facts.end);
   const top = () => move(viewer.current.goTo(0));

@@ -13,6 +13,20 @@ const BACK = 128 * 1024;
 const MOST_WAITING = 512 * 1024;
 const NEAR = 800; // pixels from an end of the window at which more is read
 
+/** Pieces that follow one another, MOST_WAITING bytes of them at most. */
+class Waiting {
+  pieces = [];
+  bytes = 0;
+
+  add(piece) {
+    this.pieces.push(piece);
+    this.bytes += piece.bytes?.length ?? 0;
+    while (this.bytes > MOST_WAITING && this.pieces.length > 1) {
+      this.bytes -= this.pieces.shift().bytes?.length ?? 0;
+    }
+  }
+}
+
 export class Viewer {
   /** `heard(facts)` is told {following, news, top, from, to, end, contact, over, error} whenever they change. */
   constructor(element, { id, attempt, stream }, heard) {
@@ -24,13 +38,13 @@ export class Viewer {
     this.news = 0; // lines that came while one read elsewhere
     this.error = null;
     this.opened = false;
-    this.moving = null; // the move that is under way
-    this.waiting = [];
-    this.bytesWaiting = 0;
+    this.moving = null; // the move that is under way; `late`: what has arrived since it asked for the end
+    this.waiting = new Waiting();
     this.lastTop = 0;
     this.lastDrawn = 0;
     this.stopped = new AbortController();
-    this.loads = Promise.resolve();
+    this.loading = false;
+    this.asked = false; // more may have to be read, by what was seen during a load
     const options = { signal: this.stopped.signal, passive: true };
     element.addEventListener("scroll", () => this.scrolled(), options);
     element.addEventListener("wheel", (event) => event.deltaY < 0 && this.unpin(), options);
@@ -58,6 +72,7 @@ export class Viewer {
 
   arrived(piece) {
     const joins = this.ahead === piece.offset;
+    this.moving?.late?.add(piece);
     if (!this.following) this.news += piece.gap ? 1 : countLines(piece.bytes);
     if (joins && (this.following || !this.view.full)) this.wait(piece);
     else this.tellSoon();
@@ -70,24 +85,20 @@ export class Viewer {
 
   /** The offset behind what is in the window or waits for it. */
   get ahead() {
-    return this.waiting.length > 0 ? endOf(this.waiting.at(-1)) : this.view.to;
+    const last = this.waiting.pieces.at(-1);
+    return last ? endOf(last) : this.view.to;
   }
 
   wait(piece) {
-    this.waiting.push(piece);
-    this.bytesWaiting += piece.bytes?.length ?? 0;
-    while (this.bytesWaiting > MOST_WAITING && this.waiting.length > 1) {
-      this.bytesWaiting -= this.waiting.shift().bytes?.length ?? 0;
-    }
+    this.waiting.add(piece);
     // after events of scrolling and before the picture: who scrolls up is never pulled back
     if (this.frame === undefined) this.frame = requestAnimationFrame(() => this.draw());
   }
 
   draw() {
     this.frame = undefined;
-    const pieces = this.waiting;
-    this.waiting = [];
-    this.bytesWaiting = 0;
+    const { pieces } = this.waiting;
+    this.waiting = new Waiting();
     if (pieces.length === 0 || this.stopped.signal.aborted) return;
     const { view } = this;
     const lines = pieces.reduce((sum, piece) => sum + (piece.gap ? 1 : countLines(piece.bytes)), 0);
@@ -118,8 +129,7 @@ export class Viewer {
   /** Show these pieces and nothing else; half a line at the beginning is left out unless it has the byte `needed`. They
    *  are some of those `read`, which tell what colours are on. */
   place(pieces, { read, colours = "", needed = 0 }) {
-    this.waiting = [];
-    this.bytesWaiting = 0;
+    this.waiting = new Waiting();
     const [first] = pieces;
     const skip = !first || first.gap || first.offset === 0 ? 0 : partialLine(first.bytes, needed ? needed - first.offset : undefined);
     const from = first ? first.offset + skip : this.end;
@@ -137,8 +147,8 @@ export class Viewer {
 
   scrolled() {
     const { view } = this;
-    const { scrollTop, scrollHeight, clientHeight } = view.element;
-    const below = scrollHeight - scrollTop - clientHeight;
+    const { below } = this;
+    const { scrollTop } = view.element;
     if (scrollTop < this.lastTop && below >= 1) this.following = false;
     else if (scrollTop > this.lastTop && below < 8 && this.ahead === this.end) this.pin();
     this.lastTop = scrollTop;
@@ -169,13 +179,18 @@ export class Viewer {
     if (this.view.element.scrollHeight > this.view.element.clientHeight) this.following = false;
   }
 
-  /** One load after the other; the same is not asked for twice. */
+  /** One load after the other; the same is not asked for twice. Who has come to the other end meanwhile scrolls no
+   *  further, so that it is looked at again after the load. */
   later(load) {
+    this.asked = this.loading;
     if (this.loading) return;
     this.loading = true;
-    this.loads = load()
+    load()
       .catch((error) => this.failed(error))
-      .finally(() => (this.loading = false));
+      .finally(() => {
+        this.loading = false;
+        if (this.asked && !this.stopped.signal.aborted) this.scrolled();
+      });
   }
 
   failed(error) {
@@ -184,12 +199,20 @@ export class Viewer {
     this.tell();
   }
 
+  /** Pixels of the window below what is seen. */
+  get below() {
+    const { scrollTop, scrollHeight, clientHeight } = this.view.element;
+    return scrollHeight - scrollTop - clientHeight;
+  }
+
+  // what comes for an end that one has left again would push out at the other end what one reads there: it is dropped
+
   async loadBefore() {
     const { view } = this;
     const behind = view.from;
     const from = Math.max(0, behind - BLOCK);
     const pieces = await this.reader.read(Math.max(0, from - BACK), behind, this.stopped.signal);
-    if (view.from !== behind || pieces.length === 0) return;
+    if (view.from !== behind || pieces.length === 0 || view.element.scrollTop >= NEAR) return;
     this.speak(false);
     view.prepend(pieces, from);
     if (!this.following) view.keep(() => view.trimBottom());
@@ -200,7 +223,7 @@ export class Viewer {
     const { view } = this;
     const from = view.to;
     const pieces = await this.reader.read(from, Math.min(from + BLOCK, this.end), this.stopped.signal);
-    if (view.to !== from || this.waiting.length > 0) return;
+    if (view.to !== from || this.waiting.pieces.length > 0 || this.below >= NEAR) return;
     this.speak(false);
     view.append(firstLines(pieces, MOST_AT_ONCE));
     view.trimTop();
@@ -211,18 +234,17 @@ export class Viewer {
   async goTo(offset, { found = false, begin = false } = {}) {
     this.following = false;
     const { view } = this;
-    const ticket = (this.moving = {});
+    const move = (this.moving = {});
     if (!view.holds(offset)) {
       const from = Math.max(0, offset - BLOCK / 2);
-      const read = await this.reader.read(Math.max(0, from - BACK), Math.max(from, Math.min(offset + BLOCK, this.end)), this.stopped.signal);
-      if (this.moving !== ticket) return;
+      const read = await this.readFor(move, Math.max(0, from - BACK), Math.max(from, Math.min(offset + BLOCK, this.end)));
+      if (this.moving !== move) return;
       this.speak(false);
       const [before, behind] = splitAt(splitAt(read, from)[1], offset);
       this.place([...lastLines(before, MOST_AT_ONCE / 2), ...firstLines(behind, MOST_AT_ONCE)], { read, needed: offset });
     }
     view.show(offset, { found, begin });
-    const { scrollTop, scrollHeight, clientHeight } = view.element;
-    if (!found && scrollHeight - scrollTop - clientHeight < 8 && this.ahead === this.end) this.pin(); // the end is seen, too
+    if (!found && this.below < 8 && this.ahead === this.end) this.pin(); // the end is seen, too
     this.moving = null;
     this.settled();
     this.scrolled();
@@ -230,18 +252,29 @@ export class Viewer {
 
   async goToEnd() {
     const { view } = this;
-    const ticket = (this.moving = {});
+    const move = (this.moving = { late: new Waiting() });
     if (this.ahead !== this.end || view.rows.length === 0) {
       const end = this.end;
-      const read = await this.reader.read(Math.max(0, end - BLOCK - BACK), end, this.stopped.signal);
-      if (this.moving !== ticket) return;
+      const read = await this.readFor(move, Math.max(0, end - BLOCK - BACK), end);
+      if (this.moving !== move) return;
       this.speak(false);
       this.place(lastLines(splitAt(read, end - BLOCK)[1], MOST_AT_ONCE), { read });
+      move.late.pieces.forEach((piece) => this.wait(piece)); // else the window would never meet the end again
     }
     this.pin();
     view.toEnd();
     this.moving = null;
     this.settled();
+  }
+
+  /** What a move has to read first; without an answer there is no move. */
+  async readFor(move, start, end) {
+    try {
+      return await this.reader.read(start, end, this.stopped.signal);
+    } catch (error) {
+      if (this.moving === move) this.moving = null;
+      throw error;
+    }
   }
 
   // -- telling

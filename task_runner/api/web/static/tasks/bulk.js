@@ -40,8 +40,8 @@ function gone({ error }) {
   return error instanceof ApiError && error.status === 404;
 }
 
-/** The bar over a list while rows are selected. */
-export function Bulk({ tasks, feed, clear, onError }) {
+/** The bar over a list while rows are selected. `drop(ids)`: select these no longer. */
+export function Bulk({ tasks, feed, clear, drop, onError }) {
   const act = async ({ verb, title, danger, can, text }) => {
     const fitting = tasks.filter(can);
     const rest = tasks.length - fitting.length;
@@ -51,15 +51,16 @@ export function Bulk({ tasks, feed, clear, onError }) {
       text: text + left, yes: title, danger,
     });
     if (!agreed) return;
+    const heard = feed.listen();
     const done = await toEach(fitting, (task) => carryOut(verb, task));
-    done.forEach(({ result }) => result && feed.replace(result));
+    feed.replace(done.map(({ result }) => result).filter(Boolean), heard);
     if (verb === "delete") feed.remove(new Set(done.filter((each) => !each.error || gone(each)).map((each) => each.task.taskId)));
     const failed = done.filter((each) => each.error && !(verb === "delete" && gone(each)));
     if (failed.length) {
       const first = failed[0];
       onError(new Error(`${title}: refused for ${failed.length} of ${fitting.length}. ${first.task.name ?? first.task.taskId}: ${first.error.message}`));
     } else {
-      clear();
+      drop(new Set(tasks.map((task) => task.taskId))); // others may have been selected meanwhile
       say(`${title}: ${count(done.length, "task")}.`);
     }
   };

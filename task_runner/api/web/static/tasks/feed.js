@@ -43,8 +43,10 @@ class Feed {
     this.error = null;
     this.news = new Map(); // the last event of each task since the last frame
     this.meanwhile = null; // the same, since the request that is under way was sent
-    this.strange = new Set(); // what may belong here, and is not shown
-    this.elsewhere = new Set(); // what was strange, and turned out not to
+    this.gone = new Set(); // what has been removed since then
+    this.listening = new Set(); // of each `listen`: the last event of each task since
+    this.strange = new Map(); // what may belong here, and is not shown: a mark of each task
+    this.elsewhere = new Map(); // what was strange, and turned out not to
     this.arrived = 0;
     this.took = 0;
     // whether a task can come into the page by more than being new
@@ -65,8 +67,9 @@ class Feed {
     this.request?.abort();
     const controller = (this.request = new AbortController());
     const asked = this.strange;
-    this.strange = new Set();
+    this.strange = new Map();
     this.meanwhile = new Map();
+    this.gone.clear();
     this.dirty = false;
     const begun = performance.now();
     try {
@@ -74,11 +77,12 @@ class Feed {
       const rows = await answer.json();
       if (controller.signal.aborted) return;
       const link = /[?&]cursor=(\d+)[^>]*>; rel="next"/.exec(answer.headers.get("Link") ?? "");
-      this.rows = rows;
+      this.rows = rows.filter((row) => !this.gone.has(row.taskId));
       this.older = link && link[1];
       this.error = null;
       if (this.elsewhere.size > REMEMBERED) this.elsewhere.clear();
-      asked.forEach((each) => this.elsewhere.add(each));
+      const found = new Set(rows.map((row) => row.taskId));
+      asked.forEach((mark, id) => found.has(id) || this.elsewhere.set(id, mark));
     } catch (error) {
       if (controller.signal.aborted) return;
       this.error = error;
@@ -96,10 +100,13 @@ class Feed {
 
   heard(kind, data) {
     if (kind === "begin" || (kind === "connection" && data.returned)) this.load();
+    if (kind === "gone") this.left(data.tasks);
     if (kind === "gone" && this.rows?.some((row) => data.tasks.includes(row.taskId))) this.remove(new Set(data.tasks));
     if (kind !== "state") return;
     this.news.set(data.taskId, data);
     this.meanwhile?.set(data.taskId, data);
+    this.listening.forEach((heard) => heard.set(data.taskId, data));
+    if (!fits(this.parameters, data)) this.elsewhere.delete(data.taskId); // it may come here another time
     this.frame ??= requestAnimationFrame(() => {
       const news = this.news;
       this.frame = null;
@@ -120,9 +127,9 @@ class Feed {
     }
     if (this.parameters.cursor && !this.moves) return; // nothing new comes into an older page
     for (const [id, event] of news) {
-      const mark = this.moves ? `${id} ${event.state} ${event.outcome} ${Boolean(event.stalled)}` : id;
-      if (shown.has(id) || this.elsewhere.has(mark) || this.strange.has(mark) || !fits(this.parameters, event)) continue;
-      this.strange.add(mark);
+      const mark = this.moves ? `${event.state} ${event.outcome} ${Boolean(event.stalled)}` : "";
+      if (shown.has(id) || this.elsewhere.get(id) === mark || this.strange.get(id) === mark || !fits(this.parameters, event)) continue;
+      this.strange.set(id, mark);
       this.arrived += 1;
       this.later();
     }
@@ -130,6 +137,7 @@ class Feed {
 
   /** Look at the page again, when there is time for it. */
   later() {
+    if (this.closed) return;
     this.dirty = true;
     this.timer ??= setTimeout(() => {
       this.timer = null;
@@ -142,14 +150,32 @@ class Feed {
     }, Math.max(PAUSE, EASE * this.took));
   }
 
+  /** An answer that is under way may still name them. */
+  left(ids) {
+    if (this.request) ids.forEach((id) => this.gone.add(id));
+  }
+
   remove(ids) {
+    this.left(ids);
     this.rows = this.rows.filter((row) => !ids.has(row.taskId));
     this.show();
     this.later();
   }
 
-  replace(row) {
-    this.rows = this.rows.map((each) => (each.taskId === row.taskId ? row : each));
+  /** Begin to hear what becomes of tasks that are asked for something; ends with `replace`. */
+  listen() {
+    const heard = new Map();
+    this.listening.add(heard);
+    return heard;
+  }
+
+  /** Show tasks as they were when they answered. What was `heard` since they were asked may be newer, and is shown over
+   *  that; where it is older, another event is still to come. */
+  replace(answers, heard) {
+    this.listening.delete(heard);
+    const answered = new Map(answers.map((row) => [row.taskId, row]));
+    this.rows = this.rows.map((row) => answered.get(row.taskId) ?? row);
+    this.apply(new Map([...heard].filter(([id]) => answered.has(id))));
     this.show();
   }
 

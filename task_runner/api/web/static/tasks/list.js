@@ -51,7 +51,8 @@ function useSelection(rows) {
     });
   }, []);
   const all = (on) => setChosen(on ? new Set(latest.current.map((row) => row.taskId)) : new Set());
-  return { chosen, shown, select, all, clear: () => setChosen(new Set()) };
+  const drop = (ids) => setChosen((before) => new Set([...before].filter((id) => !ids.has(id))));
+  return { chosen, shown, select, all, drop, clear: () => setChosen(new Set()) };
 }
 
 /** `parameters`: of GET /v1/tasks; `empty`: what is said where there are none. */
@@ -61,7 +62,7 @@ export function TaskList({ parameters, empty, batches = true }) {
   const use = useUse();
   const quiet = useRef(() => true);
   const { rows, older, error, more, feed } = useFeed(parameters, () => quiet.current());
-  const { chosen, shown, select, all, clear } = useSelection(rows);
+  const { chosen, shown, select, all, drop, clear } = useSelection(rows);
   const [failure, setFailure] = useState(null);
   quiet.current = () => shown.length === 0 && window.scrollY < READING;
   useEffect(clear, [JSON.stringify(parameters)]);
@@ -76,7 +77,7 @@ export function TaskList({ parameters, empty, batches = true }) {
   });
   if (rows === null) return html`<p class="empty" role="status">Loading …</p>`;
   return html`<${ErrorNote} error=${failure ?? error} />
-    ${shown.length > 0 && html`<${Bulk} tasks=${shown} feed=${feed} clear=${clear} onError=${setFailure} />`}
+    ${shown.length > 0 && html`<${Bulk} tasks=${shown} feed=${feed} clear=${clear} drop=${drop} onError=${setFailure} />`}
     ${more > 0 && (more > STORM || !quiet.current()) && html`<p class="more" role="status">${count(more, "other task")} ${more === 1 ? "has" : "have"} changed
       <button type="button" class="quiet" onClick=${() => feed.load()}>Show</button></p>`}
     ${rows.length === 0 && !error ? html`<${Empty}>${empty}<//>` : html`<div class="card listing">

@@ -15,8 +15,9 @@ const REST = 150;
 
 const LEGEND = [["good", "succeeded"], ["bad hatched", "failed, timed out, lost"], ["idle", "cancelled"], ["busy", "running"], ["warn", "paused"]];
 
-/** `show({from, to})`: the hands have come to rest there. `zoom(factor)`: about the middle, or about now. */
-export function Picture({ packed, interval, now, show, zoom }) {
+/** `place`: the interval as the address names it. `show({from, to})`: the hands have come to rest there. `zoom(factor)`:
+ *  about the middle, or about now. */
+export function Picture({ packed, interval, place, now, show, zoom }) {
   const scroller = useRef(null);
   const canvas = useRef(null);
   const [chosenKey, choose] = useState(null);
@@ -25,6 +26,12 @@ export function Picture({ packed, interval, now, show, zoom }) {
   const [, redraw] = useState(0);
   const wanted = useRef(null); // what is drawn while hands move
   const rest = useRef(null);
+  const placed = useRef(place);
+  if (placed.current !== place) { // somebody has asked for another interval since the hands moved
+    placed.current = place;
+    wanted.current = null;
+    clearTimeout(rest.current);
+  }
   const { from, to } = wanted.current ?? interval;
   const content = AXIS + Math.max(packed.lanes.length, 3) * LANE + 4;
   const height = Math.min(content, HIGHEST);
@@ -88,10 +95,12 @@ export function Picture({ packed, interval, now, show, zoom }) {
     scroller.current.scrollTop = Math.max(Math.min(top, y), y + LANE * 2 + AXIS - height);
   };
   const shift = (share) => move({ from: from + (to - from) * share, to: to + (to - from) * share });
+  // before the hands rest, the address does not know what is seen
+  const closer = (factor) => (wanted.current ? move(zoomed({ from, to }, factor, (from + to) / 2)) : zoom(factor));
   const keys = {
     ArrowRight: () => step(1), ArrowLeft: () => step(-1),
     ArrowDown: () => scroller.current.scrollBy(0, LANE * 3), ArrowUp: () => scroller.current.scrollBy(0, -LANE * 3),
-    "+": () => zoom(0.5), "-": () => zoom(2), "[": () => shift(-0.25), "]": () => shift(0.25),
+    "+": () => closer(0.5), "-": () => closer(2), "[": () => shift(-0.25), "]": () => shift(0.25),
     Enter: () => open(chosen), Escape: () => choose(null),
   };
   const pressed = (event) => {

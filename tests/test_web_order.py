@@ -1,0 +1,224 @@
+"""What comes to the page late, or in another order than usual, takes nothing newer back."""
+
+# ruff: noqa: F811  fixtures are imported where they are used
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from conftest import Daemon, wait_for
+from playwright.sync_api import APIResponse, Locator, Page, Request, Route, expect
+from webpage import NO_CONTACT, REFUSED, Watch, browse, chromium, eventually, page, watch  # noqa: F401
+
+pytestmark = pytest.mark.needs("chromium")
+
+
+class Held:
+    """Requests of a page that have been answered, and whose answers wait here to be let go."""
+
+    def __init__(self, page: Page, pattern: str) -> None:
+        self.page, self.pattern = page, pattern
+        self.waiting: list[tuple[Route, APIResponse | None]] = []
+        self.released = False
+        page.route(pattern, self._hold)
+
+    def _hold(self, route: Route, request: Request) -> None:
+        stream = request.resource_type == "eventsource"
+        if self.released:
+            route.continue_()
+        else:
+            self.waiting.append((route, None if stream else route.fetch()))
+
+    def wait(self) -> Any:
+        """What the last answer says, once there is one; what was asked before may have been given up."""
+        wait_for(lambda: self.page.evaluate("true") and self.waiting, f"{self.pattern} is asked for")
+        answer = self.waiting[-1][1]
+        is_json = answer is not None and "json" in answer.headers.get("content-type", "")
+        return answer.json() if answer is not None and is_json else None
+
+    def release(self, body: Any = None) -> None:
+        """Let the last answer go, or another in its place, and hold none from now on."""
+        self.released = True
+        route, answer = self.waiting[-1]
+        if answer is None:
+            route.continue_()
+        else:
+            route.fulfill(response=answer, **({} if body is None else {"json": body}))
+
+    def refuse(self) -> None:
+        """Answer instead that nobody is signed in, and see that this has come."""
+        route = self.waiting[-1][0]
+        with self.page.expect_response(self.pattern):
+            route.fulfill(status=401, json={"status": 401, "detail": "nobody is signed in"})
+
+
+def row(page: Page, task_id: str) -> Locator:
+    return page.locator(f'tr[data-id="{task_id}"]')
+
+
+def sign_in(page: Page, daemon: Daemon) -> None:
+    page.get_by_label("Token").fill(daemon.token)
+    page.get_by_role("button", name="Sign in").click()
+
+
+def test_an_answer_to_a_control_hides_no_newer_state_and_no_newer_selection(page: Page, shared: Daemon) -> None:
+    task, other = (shared.submit("sleep", "1000", entity=f"late {i}", tags={"late": "yes"}) for i in range(2))
+    for each in (task, other):
+        shared.wait_state(each, "running")
+    page.goto("/ui/?tag=late%3Dyes")
+    page.get_by_label(f"select {task}").check()
+    held = Held(page, f"**/v1/tasks/{task}/pause")
+    page.get_by_role("group", name="Selected tasks").get_by_role("button", name="Pause").click()
+    page.get_by_role("dialog").get_by_role("button", name="Pause").click()
+    answer = held.wait()
+    expect(row(page, task).locator(".badge").first).to_have_text("paused")  # by its event
+    page.get_by_label(f"select {other}").check()
+    held.release({**answer, "state": "running"})  # as it was while the pause was under way
+    expect(page.get_by_label(f"select {task}")).not_to_be_checked()
+    expect(page.get_by_label(f"select {other}")).to_be_checked()
+    expect(row(page, task).locator(".badge").first).to_have_text("paused")
+    for each in (task, other):
+        shared.post(f"/v1/tasks/{each}/stop")
+
+
+def test_a_task_that_comes_back_into_the_filter_comes_back_into_the_list(page: Page, shared: Daemon) -> None:
+    page.goto("/ui/?entity=comes+back&state=running")
+    expect(page.get_by_text("No task fits")).to_be_visible()
+    task = shared.submit("sleep", "1000", entity="comes back")
+    for _ in range(2):
+        expect(row(page, task)).to_be_visible()
+        with page.expect_response("**/v1/tasks?*"):  # the list without it
+            shared.post(f"/v1/tasks/{task}/pause")
+            expect(row(page, task)).to_have_count(0)
+        shared.post(f"/v1/tasks/{task}/resume")
+    expect(row(page, task)).to_be_visible()
+    shared.post(f"/v1/tasks/{task}/stop")
+
+
+def test_a_list_that_was_asked_for_before_a_task_was_removed_does_not_show_it(page: Page, shared: Daemon) -> None:
+    removed, left = (shared.submit("true", tags={"removed": "one"}, name=name) for name in ("removed", "left"))
+    for each in (removed, left):
+        shared.wait(each)
+    page.goto("/ui/?tag=removed%3Done")
+    expect(row(page, removed)).to_be_visible()
+    held = Held(page, "**/v1/tasks?*")
+    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")  # the page looks again
+    answer = held.wait()
+    assert {each["taskId"] for each in answer} == {removed, left}
+    assert shared.http.delete(f"/v1/tasks/{removed}").is_success
+    expect(row(page, removed)).to_have_count(0)
+    for each in answer:
+        each["name"] += " in the answer"
+    held.release(answer)
+    expect(row(page, left)).to_contain_text("left in the answer")
+    assert row(page, removed).count() == 0
+
+
+def test_who_has_gone_on_is_not_called_back_by_the_task_that_was_submitted(page: Page, shared: Daemon) -> None:
+    page.goto("/ui/submit")
+    page.get_by_label("Shell line").fill("true")
+    page.get_by_label("Name").fill("submitted late")
+    held = Held(page, "**/v1/tasks")
+    page.get_by_role("button", name="Submit").click()
+    task = held.wait()
+    page.get_by_role("link", name="Batches").click()
+    expect(page.get_by_role("heading", name="Batches")).to_be_visible()
+    page.evaluate(
+        "() => { window.said = []; const toast = document.querySelector('.toast');"
+        " new MutationObserver(() => said.push(toast.textContent)).observe(toast, {childList: true, characterData: true, subtree: true}); }"
+    )
+    held.release()
+    eventually(page, "said.includes('Task submitted late is accepted.') || location.pathname !== '/ui/batches'")
+    assert page.url == f"{shared.url}/ui/batches"
+    assert shared.wait(task["taskId"])["outcome"] == "succeeded"
+
+
+def test_a_page_that_is_being_left_does_not_change_the_address_of_the_next(page: Page, shared: Daemon) -> None:
+    page.goto("/ui/")
+    search = page.get_by_label("Search", exact=True)
+    search.fill("x")
+    page.wait_for_url("**/ui/?q=x")
+    next_page = Held(page, "**/ui/static/pages/batches.js")
+    search.fill("xy")
+    page.evaluate("document.querySelector('a[href=\"/ui/batches\"]').click()")
+    # what is typed goes to the address after 250 ms: a longer time that begins later is over later
+    page.evaluate("new Promise((over) => setTimeout(over, 300))")
+    assert page.url == f"{shared.url}/ui/batches"
+    next_page.wait()
+    next_page.release()
+    expect(page.get_by_role("heading", name="Batches")).to_be_visible()
+    assert page.url == f"{shared.url}/ui/batches"
+
+
+def test_who_signs_in_before_the_sign_out_was_answered_stays_signed_in(page: Page, watch: Watch, shared: Daemon) -> None:
+    watch.expected += [REFUSED, NO_CONTACT]  # its streams are cut off
+    page.add_init_script("window.asked = []; const real = fetch; window.fetch = (...given) => (asked.push(given[0]), real(...given));")
+    page.goto("/ui/")
+    held = Held(page, "**/ui/logout")
+    page.get_by_role("button", name="Sign out").click()
+    held.wait()
+    page.evaluate("document.querySelector('a[href=\"/ui/batches\"]')?.click()")  # unless the page has noticed by itself
+    sign_in(page, shared)
+    expect(page.get_by_role("button", name="Sign in")).to_be_disabled()
+    assert not page.evaluate("asked.includes('/ui/login')")  # the answer would take the new cookie away
+    held.release()
+    expect(page.get_by_role("button", name="Sign out")).to_be_visible()
+    page.reload()
+    expect(page.get_by_role("button", name="Sign out")).to_be_visible()
+
+
+def test_a_refusal_of_what_was_asked_before_signs_nobody_out(page: Page, watch: Watch, shared: Daemon) -> None:
+    watch.expected += [REFUSED, NO_CONTACT]
+    task = shared.submit("true", name="refused late")
+    page.goto("/ui/?q=refused+late")
+    page.get_by_label("select refused late").check()
+    held = Held(page, f"**/v1/tasks/{task}")
+    page.get_by_role("group", name="Selected tasks").get_by_role("button", name="Delete").click()
+    page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+    held.wait()
+    page.get_by_role("button", name="Sign out").click()
+    sign_in(page, shared)
+    expect(page.get_by_role("button", name="Sign out")).to_be_visible()
+    held.refuse()
+    for name in ("Batches", "Templates"):
+        page.get_by_role("link", name=name).click()
+        expect(page.get_by_role("heading", name=name)).to_be_visible()
+
+
+def test_who_has_gone_on_after_signing_in_is_not_called_back(page: Page, shared: Daemon) -> None:
+    looks: list[Route] = []
+
+    def second(route: Route) -> None:
+        looks.append(route)
+        if len(looks) != 2:
+            route.continue_()
+
+    page.route("**/ui/session", second)
+    page.goto("/ui/login?next=/ui/node")
+    wait_for(lambda: page.evaluate("true") and len(looks) == 2, "it is on its way to the next page")
+    page.get_by_role("link", name="Batches").click()
+    expect(page.get_by_role("heading", name="Batches")).to_be_visible()
+    with page.expect_response("**/ui/session"):
+        looks[1].continue_()
+    page.get_by_role("link", name="Templates").click()
+    expect(page.get_by_role("heading", name="Templates")).to_be_visible()
+    assert page.url == f"{shared.url}/ui/templates"
+    page.go_back()
+    expect(page.get_by_role("heading", name="Batches")).to_be_visible()  # and no other was between
+
+
+def test_a_new_session_does_not_begin_without_contact(page: Page, watch: Watch, shared: Daemon) -> None:
+    watch.expected += [REFUSED, NO_CONTACT]
+    page.goto("/ui/templates")  # it asks for nothing by itself, which would tell of the sign-out
+    sign_out = Held(page, "**/ui/logout")
+    page.get_by_role("button", name="Sign out").click()
+    sign_out.wait()
+    expect(page.get_by_text("No contact with the daemon")).to_be_visible()  # its stream is cut off
+    sign_out.release()
+    expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
+    stream = Held(page, "**/v1/events?*")
+    sign_in(page, shared)
+    stream.wait()
+    expect(page.get_by_role("heading", name="Templates")).to_be_visible()
+    assert page.get_by_text("No contact with the daemon").count() == 0
+    stream.release()
