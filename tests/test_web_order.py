@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from conftest import Daemon, wait_for
 from playwright.sync_api import APIResponse, Locator, Page, Request, Route, expect
-from webpage import NO_CONTACT, REFUSED, Watch, browse, chromium, eventually, page, watch  # noqa: F401
+from webpage import NO_CONTACT, REFUSED, Browse, Watch, browse, chromium, eventually, page, watch  # noqa: F401
 
 pytestmark = pytest.mark.needs("chromium")
 
@@ -157,7 +157,6 @@ def test_who_signs_in_before_the_sign_out_was_answered_stays_signed_in(page: Pag
     held = Held(page, "**/ui/logout")
     page.get_by_role("button", name="Sign out").click()
     held.wait()
-    page.evaluate("document.querySelector('a[href=\"/ui/batches\"]')?.click()")  # unless the page has noticed by itself
     sign_in(page, shared)
     expect(page.get_by_role("button", name="Sign in")).to_be_disabled()
     assert not page.evaluate("asked.includes('/ui/login')")  # the answer would take the new cookie away
@@ -209,16 +208,106 @@ def test_who_has_gone_on_after_signing_in_is_not_called_back(page: Page, shared:
 
 def test_a_new_session_does_not_begin_without_contact(page: Page, watch: Watch, shared: Daemon) -> None:
     watch.expected += [REFUSED, NO_CONTACT]
-    page.goto("/ui/templates")  # it asks for nothing by itself, which would tell of the sign-out
+    page.goto("/ui/templates")
     sign_out = Held(page, "**/ui/logout")
     page.get_by_role("button", name="Sign out").click()
     sign_out.wait()
-    expect(page.get_by_text("No contact with the daemon")).to_be_visible()  # its stream is cut off
+    expect(page.get_by_role("heading", name="Sign in")).to_be_visible()  # its stream is cut off, and then refused
     sign_out.release()
-    expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
     stream = Held(page, "**/v1/events?*")
     sign_in(page, shared)
     stream.wait()
     expect(page.get_by_role("heading", name="Templates")).to_be_visible()
     assert page.get_by_text("No contact with the daemon").count() == 0
     stream.release()
+
+
+def test_a_session_that_ends_elsewhere_is_noticed_without_a_click(browse: Browse, watch: Watch, shared: Daemon) -> None:
+    watch.expected += [REFUSED, NO_CONTACT]
+    secret = shared.post("/v1/tokens", {"name": "ends-elsewhere", "scopes": ["read"]}).json()["token"]
+    page = browse(shared, "/ui/templates", token=secret)
+    expect(page.get_by_text("No templates yet")).to_be_visible()  # all is there that it asks for
+    assert shared.http.delete("/v1/tokens/ends-elsewhere").is_success
+    expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
+
+
+def test_a_page_that_is_being_left_stays_as_it_is(page: Page, shared: Daemon) -> None:
+    task = shared.submit("true")
+    shared.wait(task)
+    page.goto(f"/ui/tasks/{task}?tab=files")
+    tab = page.get_by_role("tab", name="Files")
+    expect(tab).to_have_attribute("aria-selected", "true")
+    page.evaluate(
+        "() => { window.seen = []; const look = () => seen.push(document.querySelector('[role=tab][aria-selected=true]')?.dataset.tab);"
+        " new MutationObserver(look).observe(document.body, {attributes: true, childList: true, subtree: true}); }"
+    )
+    next_page = Held(page, "**/ui/static/pages/batches.js")
+    page.get_by_role("link", name="Batches").click()
+    next_page.wait()
+    expect(page.get_by_role("navigation").get_by_role("link", name="Batches")).to_have_attribute("aria-current", "page")
+    expect(tab).to_have_attribute("aria-selected", "true")
+    next_page.release()
+    expect(page.get_by_role("heading", name="Batches")).to_be_visible()
+    assert set(page.evaluate("seen")) <= {"files", None}
+
+
+def test_the_heading_keeps_the_focus_when_the_task_is_there(page: Page, shared: Daemon) -> None:
+    task = shared.submit("true", name="has a heading")
+    shared.wait(task)
+    page.goto("/ui/?q=has+a+heading")
+    expect(row(page, task)).to_be_visible()
+    held = Held(page, f"**/v1/tasks/{task}")
+    row(page, task).get_by_role("link", name="has a heading").click()
+    held.wait()
+    expect(page.get_by_role("heading", name=f"Task {task}")).to_be_focused()
+    held.release()
+    expect(page.get_by_role("heading", name="has a heading")).to_be_focused()
+
+
+def test_a_batch_is_shown_though_much_happens_while_it_is_asked_for(page: Page, shared: Daemon) -> None:
+    made = shared.post("/v1/batches", {"tasks": [{"command": ["true"], "executeAt": "2100-01-01T00:00:00Z"}] * 3}).json()
+    page.goto(f"/ui/batches/{made['batchId']}")
+    expect(page.get_by_role("heading", name=f"Batch {made['batchId']}")).to_be_visible()
+    tasks = [each["taskId"] for each in shared.http.get("/v1/tasks", params={"batch": made["batchId"]}).json()]
+    held = Held(page, f"**/v1/batches/{made['batchId']}")
+    shared.post(f"/v1/tasks/{tasks[0]}/stop")
+    held.wait()
+    shared.post(f"/v1/tasks/{tasks[1]}/stop")
+    # the next look would begin 700 ms after that was heard: a longer time that begins later is over later
+    expect(row(page, tasks[1]).locator(".badge").first).to_have_text("cancelled")
+    page.evaluate("new Promise((over) => setTimeout(over, 1000))")
+    assert len(held.waiting) == 1  # the look before has not been given up
+    held.release()
+    expect(page.get_by_role("region", name="Summary")).to_contain_text("2 cancelled")
+
+
+def test_a_history_that_was_refused_once_comes_all_the_same(page: Page, watch: Watch, shared: Daemon) -> None:
+    watch.expected.append(REFUSED)
+    task = shared.submit("true")
+    shared.wait(task)
+    refused: list[Route] = []
+
+    def busy(route: Route) -> None:
+        refused.append(route)
+        route.fulfill(status=503, json={"status": 503}) if len(refused) == 1 else route.continue_()
+
+    page.route(f"**/v1/tasks/{task}/events*", busy)
+    page.goto(f"/ui/tasks/{task}?tab=events")
+    expect(page.locator("ol.history")).to_contain_text("succeeded")
+
+
+def test_a_log_that_could_not_be_read_is_read_later(page: Page, watch: Watch, shared: Daemon) -> None:
+    watch.expected.append(REFUSED)
+    task = shared.submit("echo", "written")
+    shared.wait(task)
+    refused: list[Route] = []
+
+    def busy(route: Route) -> None:
+        refused.append(route)
+        route.fulfill(status=503, json={"status": 503, "detail": "busy just now"}) if len(refused) == 1 else route.continue_()
+
+    page.route(f"**/v1/tasks/{task}/output*", busy)
+    page.goto(f"/ui/tasks/{task}")
+    expect(page.get_by_role("alert")).to_contain_text("busy just now")
+    expect(page.get_by_role("log")).to_contain_text("written")
+    expect(page.get_by_role("alert")).to_have_count(0)

@@ -1,24 +1,17 @@
 // Batches change with their tasks: an event of a task says of which batch it is.
 
-import { useEffect, useRef } from "../vendor/htm-preact.js";
 import { useEvents } from "../core/events.js";
+import { useSeldom } from "../core/seldom.js";
 
 /** milliseconds between two looks at least */
 const PAUSE = 700;
 
-/** Call `look` some time after an event for which `concerns(event)` is true, and after every lost connection; seldom
- *  while many come. */
+/** Call `look`, which promises its end, some time after an event for which `concerns(event)` is true, and after every
+ *  lost connection. */
 export function useNews(look, concerns) {
-  const timer = useRef(null);
-  const latest = useRef(null);
-  latest.current = { look, concerns };
+  const seldom = useSeldom(look, PAUSE);
   useEvents((kind, data) => {
-    const again = kind === "begin" || (kind === "connection" && data.returned);
-    if (!again && !(kind === "state" && latest.current.concerns(data))) return;
-    timer.current ??= setTimeout(() => {
-      timer.current = null;
-      latest.current.look();
-    }, PAUSE);
+    if (kind === "begin" || (kind === "connection" && data.returned)) seldom.ask({ lost: true });
+    else if (kind === "state" && concerns(data)) seldom.ask();
   });
-  useEffect(() => () => clearTimeout(timer.current), []);
 }

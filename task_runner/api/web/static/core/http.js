@@ -12,6 +12,11 @@ export class ApiError extends Error {
 /** What is thrown where no answer came at all. */
 export class NoContact extends Error {}
 
+/** Whether the same request may be answered another time. */
+export function passes(error) {
+  return !(error instanceof ApiError) || error.status >= 500 || error.status === 429;
+}
+
 const signedOut = new Set();
 
 /** Call `heard` whenever the daemon says that it does not know who we are. */

@@ -5,6 +5,7 @@ import { useEffect, useState } from "../vendor/htm-preact.js";
 const listeners = new Set();
 
 function tell() {
+  keep();
   listeners.forEach((heard) => heard());
 }
 
@@ -25,17 +26,22 @@ export function go(address, { replace = false } = {}) {
   tell();
 }
 
-let shown = null;
+const shown = { path: null, search: "" };
 
 /** The page of this path is shown from now on. */
 export function shows(path) {
-  shown = path;
+  shown.path = path;
+  keep();
+}
+
+function keep() {
+  if (location.pathname === shown.path) shown.search = location.search;
 }
 
 /** Change parameters of the address; null, "" or an empty list removes one. Without `push` there is no new entry in the history.
  *  A page that is being left, since another was asked for that is not here yet, changes nothing. */
 export function setQuery(changes, { push = false } = {}) {
-  if (location.pathname !== shown) return;
+  if (location.pathname !== shown.path) return;
   const parameters = new URLSearchParams(location.search);
   for (const [name, value] of Object.entries(changes)) {
     parameters.delete(name);
@@ -47,13 +53,23 @@ export function setQuery(changes, { push = false } = {}) {
   go(location.pathname + (text && `?${text}`), { replace: !push });
 }
 
-/** {path, query: URLSearchParams} of the page, as it is now. */
-export function useLocation() {
+function useChanges() {
   const [, redraw] = useState(0);
   useEffect(() => {
     const heard = () => redraw((n) => n + 1);
     listeners.add(heard);
     return () => listeners.delete(heard);
   }, []);
+}
+
+/** {path, query: URLSearchParams} of the address, as it is now. */
+export function useLocation() {
+  useChanges();
   return { path: location.pathname, query: new URLSearchParams(location.search) };
+}
+
+/** The parameters of the page that is shown; one that is being left keeps those it had. */
+export function useQuery() {
+  useChanges();
+  return new URLSearchParams(shown.search);
 }

@@ -15,8 +15,11 @@ export function pageChanges() {
 export function Heading({ title, children }) {
   const heading = useRef(null);
   useEffect(() => {
-    if (unread) heading.current.focus({ preventScroll: true });
+    const own = heading.current;
+    if (unread) own.focus({ preventScroll: true });
     unread = false;
+    // a page may have another heading once more is known of what it shows
+    return () => { unread ||= document.activeElement === own; };
   }, []);
   useLayoutEffect(() => {
     document.title = `${title} · Task Runner`;
@@ -85,7 +88,7 @@ export function useLoaded(load, dependencies) {
     running.current?.abort();
     const controller = (running.current = new AbortController());
     setState((before) => ({ ...before, loading: true }));
-    load(controller.signal).then(
+    return load(controller.signal).then(
       (value) => controller.signal.aborted || setState({ value, error: null, loading: false }),
       (error) => controller.signal.aborted || setState((before) => ({ ...before, error, loading: false })),
     );

@@ -7,7 +7,7 @@ import { useNews } from "../batches/news.js";
 import { get, route } from "../core/http.js";
 import { between } from "../core/format.js";
 import { KeysHelp } from "../core/keys.js";
-import { setQuery, useLocation } from "../core/location.js";
+import { setQuery, useQuery } from "../core/location.js";
 import { Duration, ErrorNote, Facts, Heading, Time, useKeys, useLoaded } from "../core/ui.js";
 import { parametersOf } from "../tasks/filters.js";
 import { LIST_KEYS, TaskList } from "../tasks/list.js";
@@ -23,7 +23,7 @@ const SHOWN = [
 ];
 
 export default function Page({ id }) {
-  const { query } = useLocation();
+  const query = useQuery();
   const { value: batch, error, reload, set } = useLoaded((signal) => get(route`/v1/batches/${id}`, {}, { signal }), [id]);
   const [failure, setFailure] = useState(null);
   useNews(reload, (event) => event.batch === id);

@@ -5,7 +5,7 @@ import { BatchBadge, Counts } from "../batches/counts.js";
 import { useNews } from "../batches/news.js";
 import { count } from "../core/format.js";
 import { query as addressOf, request } from "../core/http.js";
-import { setQuery, useLocation } from "../core/location.js";
+import { setQuery, useQuery } from "../core/location.js";
 import { Empty, ErrorNote, Heading, Time, useLoaded } from "../core/ui.js";
 
 const PAGE = 50;
@@ -17,7 +17,7 @@ async function page(cursor, signal) {
 }
 
 export default function Page() {
-  const { query } = useLocation();
+  const query = useQuery();
   const cursor = query.get("cursor");
   const { value, error, reload } = useLoaded((signal) => page(cursor, signal), [cursor]);
   useNews(reload, (event) => event.batch !== null);

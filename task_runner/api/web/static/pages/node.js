@@ -4,7 +4,7 @@ import { html, useEffect, useState } from "../vendor/htm-preact.js";
 import { useEvents } from "../core/events.js";
 import { bytes, count, UNKNOWN } from "../core/format.js";
 import { get, send } from "../core/http.js";
-import { setQuery, useLocation } from "../core/location.js";
+import { setQuery, useQuery } from "../core/location.js";
 import { useMay } from "../core/session.js";
 import { Action, confirm, ErrorNote, Facts, Heading, Time, useLoaded } from "../core/ui.js";
 import { Chart } from "../node/chart.js";
@@ -25,7 +25,7 @@ const CHARTS = [
 ];
 
 export default function Node() {
-  const { query } = useLocation();
+  const query = useQuery();
   const hours = HOURS.includes(Number(query.get("hours"))) ? Number(query.get("hours")) : 6;
   const node = useLoaded((signal) => get("/v1/node", {}, { signal }), []);
   const history = useLoaded((signal) => get("/v1/node/history", { hours }, { signal }), [hours]);

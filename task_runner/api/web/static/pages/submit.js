@@ -2,7 +2,7 @@
 
 import { html, useEffect, useState } from "../vendor/htm-preact.js";
 import { get, route } from "../core/http.js";
-import { setQuery, useLocation } from "../core/location.js";
+import { setQuery, useQuery } from "../core/location.js";
 import { useMay } from "../core/session.js";
 import { Tabs } from "../core/tabs.js";
 import { Empty, ErrorNote, Heading } from "../core/ui.js";
@@ -14,7 +14,7 @@ import { TemplateForm } from "../submit/template.js";
 
 export default function Page() {
   const may = useMay();
-  const { query } = useLocation();
+  const query = useQuery();
   const [form, setForm] = useState(BLANK);
   const [text, setText] = useState("");
   const [error, setError] = useState(null);

@@ -1,7 +1,7 @@
 // The page of one task.
 
 import { html, useEffect, useState } from "../vendor/htm-preact.js";
-import { setQuery, useLocation } from "../core/location.js";
+import { setQuery, useQuery } from "../core/location.js";
 import { KeysHelp } from "../core/keys.js";
 import { useMay } from "../core/session.js";
 import { ErrorNote, Heading, StateBadge, useKeys } from "../core/ui.js";
@@ -41,7 +41,7 @@ function sections({ task, changes, attempt, actions, may }) {
 }
 
 function Sections(properties) {
-  const { query } = useLocation();
+  const query = useQuery();
   const all = sections(properties);
   const [name, title, show] = all.find(([each]) => each === query.get("tab")) ?? all[0];
   const choose = (each) => setQuery({ tab: each, folder: null });

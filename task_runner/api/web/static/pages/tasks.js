@@ -2,13 +2,13 @@
 
 import { html } from "../vendor/htm-preact.js";
 import { KeysHelp } from "../core/keys.js";
-import { useLocation } from "../core/location.js";
+import { useQuery } from "../core/location.js";
 import { Heading, useKeys } from "../core/ui.js";
 import { Counts, Filters, parametersOf } from "../tasks/filters.js";
 import { LIST_KEYS, TaskList } from "../tasks/list.js";
 
 export default function Page() {
-  const { query } = useLocation();
+  const query = useQuery();
   const parameters = parametersOf(query);
   useKeys({ "/": () => document.getElementById("filter-q").focus() });
   const filtered = Object.keys(parameters).length > 0;

@@ -2,7 +2,7 @@
 
 import { html, useMemo, useState } from "../vendor/htm-preact.js";
 import { get, request, route, send } from "../core/http.js";
-import { setQuery, useLocation } from "../core/location.js";
+import { setQuery, useQuery } from "../core/location.js";
 import { useMay } from "../core/session.js";
 import { Action, confirm, Empty, ErrorNote, Heading, say, Time, useLoaded } from "../core/ui.js";
 import { jsonFault } from "../submit/fill.js";
@@ -59,7 +59,7 @@ function Parameters({ of }) {
 
 export default function Page() {
   const may = useMay();
-  const { query } = useLocation();
+  const query = useQuery();
   const { value: templates, error, reload } = useLoaded((signal) => get("/v1/templates", {}, { signal }), []);
   const edited = may("admin") ? query.get("edit") : null;
   const isNew = may("admin") && query.has("new");

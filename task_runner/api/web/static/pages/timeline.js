@@ -4,7 +4,7 @@ import { html, useEffect, useMemo, useRef, useState } from "../vendor/htm-preact
 import { useEvents } from "../core/events.js";
 import { between, count, duration } from "../core/format.js";
 import { get } from "../core/http.js";
-import { setQuery, useLocation } from "../core/location.js";
+import { setQuery, useQuery } from "../core/location.js";
 import { Empty, ErrorNote, Heading, StateBadge, Time, useLoaded, useNow } from "../core/ui.js";
 import { barsOf, pack, zoomed } from "../timeline/lanes.js";
 import { Picture } from "../timeline/view.js";
@@ -29,7 +29,7 @@ function intervalOf(query, now) {
 }
 
 export default function Timeline() {
-  const { query } = useLocation();
+  const query = useQuery();
   const now = useNow(1);
   const interval = intervalOf(query, now);
   const by = query.get("by") ?? "";

@@ -2,7 +2,7 @@
 
 import { html } from "../vendor/htm-preact.js";
 import { between, count, duration, summary } from "../core/format.js";
-import { setQuery, useLocation } from "../core/location.js";
+import { setQuery, useQuery } from "../core/location.js";
 import { StateBadge, useNow } from "../core/ui.js";
 import { ending } from "./head.js";
 
@@ -23,7 +23,7 @@ function name(action, spec) {
 }
 
 export function Actions({ task, actions, attempt }) {
-  const { query } = useLocation();
+  const query = useQuery();
   const running = actions.some((each) => each.startedAt && !each.finishedAt);
   const now = useNow(running ? 1 : 60);
   if (actions.length === 0) return null;

@@ -3,13 +3,13 @@
 import { html } from "../vendor/htm-preact.js";
 import { between, duration } from "../core/format.js";
 import { get, route } from "../core/http.js";
-import { setQuery, useLocation } from "../core/location.js";
+import { setQuery, useQuery } from "../core/location.js";
 import { StateBadge, Time, useLoaded, useNow } from "../core/ui.js";
 import { ending } from "./head.js";
 
 /** {attempt, actions, error} of the one that is shown; the actions of an earlier one are read from its own status. */
 export function useAttempt(task) {
-  const { query } = useLocation();
+  const query = useQuery();
   const asked = Number(query.get("attempt"));
   const attempt = task && Number.isInteger(asked) && asked >= 1 && asked < task.attempt ? asked : task?.attempt;
   const earlier = task !== null && attempt !== task.attempt;

@@ -3,7 +3,7 @@
 import { html, useState } from "../vendor/htm-preact.js";
 import { bytes } from "../core/format.js";
 import { get, query, request, route } from "../core/http.js";
-import { setQuery, useLocation } from "../core/location.js";
+import { setQuery, useQuery } from "../core/location.js";
 import { Action, Empty, ErrorNote, Time, useLoaded } from "../core/ui.js";
 
 const PAGE = 500;
@@ -43,7 +43,7 @@ function Preview({ file, close }) {
 }
 
 export function Files({ task }) {
-  const { query: address } = useLocation();
+  const address = useQuery();
   const folder = address.get("folder") ?? "";
   const [shown, setShown] = useState(null);
   const { value, error, reload, set } = useLoaded((signal) => page(listing(task.taskId, folder) + query({ limit: PAGE }), signal), [task.taskId, folder]);

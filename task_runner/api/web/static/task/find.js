@@ -2,7 +2,7 @@
 
 import { html, useEffect, useRef, useState } from "../vendor/htm-preact.js";
 import { count } from "../core/format.js";
-import { setQuery, useLocation } from "../core/location.js";
+import { setQuery, useQuery } from "../core/location.js";
 import { Finder } from "./finder.js";
 import { markOf } from "./pattern.js";
 
@@ -10,7 +10,7 @@ const NOTHING = { count: 0, known: 0, scanned: 0, done: true, error: null };
 
 /** What is searched for is part of the address (?find=, ?re=1). Returns {field, step, …} for the bar and for keys. */
 export function useFind(source, viewer, end) {
-  const { query } = useLocation();
+  const query = useQuery();
   const [text, isExpression] = [query.get("find") ?? "", query.get("re") === "1"];
   const [found, setFound] = useState(NOTHING);
   const [current, setCurrent] = useState(null);

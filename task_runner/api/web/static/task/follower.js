@@ -1,6 +1,6 @@
 // Following the end of a log, over lost connections and restarts of the daemon: every byte once, or the gap it is in.
 
-import { ApiError, get, route } from "../core/http.js";
+import { get, passes, route } from "../core/http.js";
 import { isFinal } from "./live.js";
 import { endOf } from "./reader.js";
 
@@ -64,8 +64,8 @@ export class Follower {
       this.over = await this.isOver(signal);
     } catch (error) {
       if (signal.aborted) return;
-      if (error instanceof ApiError && error.status < 500 && error.status !== 429) [this.over, this.error] = [true, error];
-      else this.setContact(false);
+      if (passes(error)) this.setContact(false);
+      else [this.over, this.error] = [true, error];
     }
   }
 

@@ -2,6 +2,7 @@
 
 import { html, useEffect, useState } from "../vendor/htm-preact.js";
 import { route } from "../core/http.js";
+import { Stream } from "../core/stream.js";
 import { Empty, StateBadge, Time } from "../core/ui.js";
 import { ending } from "./head.js";
 
@@ -11,28 +12,11 @@ const MOST = 500;
 export function History({ task }) {
   const [events, setEvents] = useState([]);
   useEffect(() => {
-    let source = null;
-    let last = null;
-    const open = () => {
-      if (source || document.hidden) return;
-      source = new EventSource(route`/v1/tasks/${task.taskId}/events` + (last === null ? "" : `?after=${last}`));
-      source.addEventListener("state", (event) => {
-        last = event.lastEventId;
-        const told = { ...JSON.parse(event.data), id: event.lastEventId };
-        setEvents((before) => (before.some((each) => each.id === told.id) ? before : [...before, told].slice(-MOST)));
-      });
-    };
-    const shut = () => {
-      source?.close();
-      source = null;
-    };
-    const turn = () => (document.hidden ? shut() : open());
-    document.addEventListener("visibilitychange", turn);
-    open();
-    return () => {
-      document.removeEventListener("visibilitychange", turn);
-      shut();
-    };
+    const path = route`/v1/tasks/${task.taskId}/events`;
+    const heard = (data, id) => setEvents((before) => (before.some((each) => each.id === id) ? before : [...before, { ...data, id }].slice(-MOST)));
+    const stream = new Stream((last) => path + (last === null ? "" : `?after=${last}`), { state: heard });
+    stream.begin();
+    return () => stream.end();
   }, [task.taskId]);
   if (events.length === 0) return html`<${Empty}>No events are kept of it.<//>`;
   const action = (each) => (each.currentActionIdx >= 0 ? `action ${each.currentActionIdx + 1}` : null);

@@ -1,8 +1,9 @@
 // A task that stays as it is in the daemon: read once, and again after each event that tells of it.
 
-import { useEffect, useRef, useState } from "../vendor/htm-preact.js";
+import { useState } from "../vendor/htm-preact.js";
 import { useEvents } from "../core/events.js";
 import { ApiError, get, route } from "../core/http.js";
+import { useSeldom } from "../core/seldom.js";
 import { useLoaded } from "../core/ui.js";
 
 /** milliseconds; a task that reports progress all the time is not asked for all the time */
@@ -18,23 +19,16 @@ export function useTask(id) {
   const loaded = useLoaded((signal) => get(route`/v1/tasks/${id}`, {}, { signal }), [id]);
   const [changes, setChanges] = useState(0);
   const [deleted, setDeleted] = useState(false);
-  const gone = useRef(false);
-  const timer = useRef(null);
   const known = loaded.value?.taskId ?? id;
-  const look = () => {
-    if (gone.current) return;
-    timer.current ??= setTimeout(() => {
-      timer.current = null;
-      loaded.reload();
-      setChanges((n) => n + 1);
-    }, SELDOM);
-  };
-  useEffect(() => () => clearTimeout(timer.current), []);
+  const seldom = useSeldom(() => {
+    setChanges((n) => n + 1);
+    return loaded.reload();
+  }, SELDOM);
   useEvents((kind, data) => {
-    if (kind === "begin" || data.returned || (kind === "state" && data.taskId === known)) look();
+    if (kind === "begin" || (kind === "connection" && data.returned)) seldom.ask({ lost: true });
+    else if (kind === "state" && data.taskId === known) seldom.ask();
     else if (kind === "gone" && data.tasks.includes(known)) {
-      gone.current = true;
-      clearTimeout(timer.current);
+      seldom.end();
       setDeleted(true);
     }
   }, [known]);

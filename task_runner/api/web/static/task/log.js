@@ -2,13 +2,15 @@
 
 import { html, useEffect, useLayoutEffect, useRef, useState } from "../vendor/htm-preact.js";
 import { bytes, count } from "../core/format.js";
-import { get, query as queryOf, route } from "../core/http.js";
-import { setQuery, useLocation } from "../core/location.js";
+import { get, passes, query as queryOf, route } from "../core/http.js";
+import { setQuery, useQuery } from "../core/location.js";
 import { ErrorNote, useKeys } from "../core/ui.js";
 import { FindBar, useFind } from "./find.js";
 import { Viewer } from "./viewer.js";
 
 const OFFSETS = "The number before a line is the byte of the log at which it begins.";
+/** milliseconds until a log that could not be read is asked for again */
+const AGAIN = 2000;
 const START = { opened: false, following: false, news: 0, top: 0, from: 0, to: 0, end: 0, contact: true, over: false, error: null };
 
 /** A choice that outlives the page. */
@@ -25,7 +27,7 @@ export const streamsOf = (task) => (task.spec.outputMode === "separate" ? ["stdo
 
 /** The log of one attempt. `actions` are those of that attempt, to find the place of ?action=. */
 export function Log({ task, attempt, actions }) {
-  const { query } = useLocation();
+  const query = useQuery();
   const streams = streamsOf(task);
   const stream = streams.includes(query.get("stream")) ? query.get("stream") : streams[0];
   return html`<${LogOf} key=${`${attempt}/${stream}`} ...${{ task, attempt, actions, streams, stream }} />`;
@@ -39,7 +41,7 @@ async function extent(task, attempt, stream) {
 }
 
 function LogOf({ task, attempt, actions, streams, stream }) {
-  const { query } = useLocation();
+  const query = useQuery();
   const [facts, setFacts] = useState(START);
   const [wrap, toggleWrap] = useKept("log-wrap", true);
   const [offsets, toggleOffsets] = useKept("log-offsets", false);
@@ -56,9 +58,21 @@ function LogOf({ task, attempt, actions, streams, stream }) {
   };
   useEffect(() => {
     const made = (viewer.current = new Viewer(rows.current, source, setFacts));
-    const begin = async () => made.open({ ...(await extent(task, attempt, stream)), at: placeOf(), begin: at === null });
-    begin().catch((error) => made.failed(error));
-    return () => made.close();
+    let [timer, closed] = [null, false];
+    const begin = async () => {
+      try {
+        await made.open({ ...(await extent(task, attempt, stream)), at: placeOf(), begin: at === null });
+      } catch (error) {
+        made.failed(error);
+        if (passes(error) && !closed) timer = setTimeout(begin, AGAIN);
+      }
+    };
+    begin();
+    return () => {
+      clearTimeout(timer);
+      closed = true;
+      made.close();
+    };
   }, []);
   const move = (promise) => promise?.catch((error) => viewer.current?.failed(error));
   useEffect(() => {

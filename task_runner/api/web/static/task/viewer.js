@@ -5,27 +5,12 @@ import { Follower } from "./follower.js";
 import { endOf, Reader } from "./reader.js";
 import { countLines, firstLines, lastLines, partialLine, splitAt } from "./rows.js";
 import { MOST_AT_ONCE, View } from "./view.js";
+import { Waiting } from "./waiting.js";
 
 const BLOCK = 128 * 1024;
 /** bytes before what is shown in which is looked for the colours that are on there */
 const BACK = 128 * 1024;
-/** bytes that may wait for the next picture; of more, only the last are shown */
-const MOST_WAITING = 512 * 1024;
 const NEAR = 800; // pixels from an end of the window at which more is read
-
-/** Pieces that follow one another, MOST_WAITING bytes of them at most. */
-class Waiting {
-  pieces = [];
-  bytes = 0;
-
-  add(piece) {
-    this.pieces.push(piece);
-    this.bytes += piece.bytes?.length ?? 0;
-    while (this.bytes > MOST_WAITING && this.pieces.length > 1) {
-      this.bytes -= this.pieces.shift().bytes?.length ?? 0;
-    }
-  }
-}
 
 export class Viewer {
   /** `heard(facts)` is told {following, news, top, from, to, end, contact, over, error} whenever they change. */
@@ -193,6 +178,12 @@ export class Viewer {
       });
   }
 
+  async read(start, end) {
+    const pieces = await this.reader.read(start, end, this.stopped.signal);
+    this.error = null;
+    return pieces;
+  }
+
   failed(error) {
     if (this.stopped.signal.aborted || error.name === "AbortError") return;
     this.error = error;
@@ -211,7 +202,7 @@ export class Viewer {
     const { view } = this;
     const behind = view.from;
     const from = Math.max(0, behind - BLOCK);
-    const pieces = await this.reader.read(Math.max(0, from - BACK), behind, this.stopped.signal);
+    const pieces = await this.read(Math.max(0, from - BACK), behind);
     if (view.from !== behind || pieces.length === 0 || view.element.scrollTop >= NEAR) return;
     this.speak(false);
     view.prepend(pieces, from);
@@ -222,7 +213,7 @@ export class Viewer {
   async loadBehind() {
     const { view } = this;
     const from = view.to;
-    const pieces = await this.reader.read(from, Math.min(from + BLOCK, this.end), this.stopped.signal);
+    const pieces = await this.read(from, Math.min(from + BLOCK, this.end));
     if (view.to !== from || this.waiting.pieces.length > 0 || this.below >= NEAR) return;
     this.speak(false);
     view.append(firstLines(pieces, MOST_AT_ONCE));
@@ -270,7 +261,7 @@ export class Viewer {
   /** What a move has to read first; without an answer there is no move. */
   async readFor(move, start, end) {
     try {
-      return await this.reader.read(start, end, this.stopped.signal);
+      return await this.read(start, end);
     } catch (error) {
       if (this.moving === move) this.moving = null;
       throw error;
