@@ -17,6 +17,7 @@ from types import MappingProxyType
 from typing import Any
 
 import httpx
+import hypothesis
 import pytest
 from engines import busybox_archive, docker_server, make_registry, podman_server  # noqa: F401  fixtures
 from engines_cri import cri_server  # noqa: F401  a fixture
@@ -24,7 +25,7 @@ from logservers import authority, journald, receiver, rsyslog  # noqa: F401  fix
 from machinery import bench, machines, make_site, site  # noqa: F401  fixtures
 from nursery import PIPE, Forked, fork_daemon, run_verb
 
-from task_runner.kernel import cgroupmounts
+from task_runner.kernel import cgroupmounts, marks
 from task_runner.lib import cgroups, lock, process
 from task_runner.lib.statedir import StateDirectory
 
@@ -37,12 +38,16 @@ USUAL_UMASK = 0o022
 #: variables that the loader and Python have read before a program begins: a forked one is too late for them
 OF_INTERPRETERS = ("LD_", "PYTHON")
 os.umask(USUAL_UMASK)
+# a machine that stands still for a while says nothing of what is tested
+hypothesis.settings.register_profile("suite", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("suite")
 
 
 def wait_for(condition: Callable[[], Any], what: str = "", patience: float = PATIENCE) -> Any:
     """The first true value of ``condition``. Fails the test when patience ends."""
-    deadline, pause = time.monotonic() + patience, 0.02
-    while time.monotonic() < deadline:
+    deadline, pause, late = time.monotonic() + patience, 0.02, False
+    while not late:
+        late = time.monotonic() >= deadline  # and is asked once more: it may be this process that stood still
         if value := condition():
             return value
         time.sleep(pause)
@@ -77,8 +82,9 @@ def _remains(launcher: bytes, tasks: set[bytes]) -> Iterator[process.Process]:
 def _belongs(pid: str, launcher: bytes, tasks: set[bytes]) -> bool:
     if launcher in _read(pid, "cmdline"):
         return True
-    begin, mark, end = _read(pid, "environ").partition(_MARK) if tasks else (b"", b"", b"")
-    return bool(mark) and begin[-1:] in (b"", b"\0") and end.partition(b"\0")[0] in tasks
+    # in the middle of an exec a process shows nothing of itself: that is waited for
+    known = marks.environments([(int(pid), None)]) if tasks else ()
+    return any(word.startswith(_MARK) and word[len(_MARK) :] in tasks for _, words in known for word in words)
 
 
 _MARK = f"{process.MARK}=".encode()
@@ -207,7 +213,7 @@ class Daemon:
     def launcher_pid(self) -> int | None:
         assert EXECUTED_LAUNCHERS, "a forked one is no child of the daemon: use the fixture executed_launchers"
         for each in process.descendants(self.pid):
-            if b"task_runner.lib.launcher" in Path(f"/proc/{each.pid}/cmdline").read_bytes():
+            if b"task_runner.lib.launcher" in _read(str(each.pid), "cmdline"):  # nothing, of one that has just ended
                 return each.pid
         return None
 

@@ -15,7 +15,7 @@ from dialectclient import DialectClient
 from images import BUSYBOX_IMAGE
 
 #: where the program can be held: the name of a file in the daemon's directory `held`
-HOLDS = ("recover.loaded", "container.pulled", "container.ended", "container.removing")
+HOLDS = ("recover.loaded", "container.fetching", "container.pulled", "container.ended", "container.removing")
 APP = "TEST_APP"
 OPERATION = {"timeout": "5m", "parallelism": 1, "failureStrategy": "STOP"}
 _numbers = itertools.count(1)
@@ -97,6 +97,10 @@ class Drove(DialectClient):
     def wait(self, name: str, state: str = "STOPPED") -> dict[str, Any]:
         """The task when it is in this state."""
         return dict(wait_for(lambda: (found := self.info(name))["state"] == state and found, f"{name} is {state}"))
+
+    def wait_fetching(self, name: str) -> None:
+        """Until a stored change says that a runner has it. That it is PROVISIONING is shown from its launch on."""
+        self.daemon.wait_state(self.id_of(name), "provisioning")
 
     def id_of(self, name: str) -> str:
         """What the core calls it."""

@@ -141,13 +141,26 @@ class Server:
     def containers_of(self, state_directory: Path) -> list[str]:
         """The ids of the containers that the daemon of a state directory has left, ended ones included."""
         labels = {"label": [f"task-runner.daemon={os.path.realpath(state_directory)}"]}
-        found = ask(self.socket, "/v1.40/containers/json", all="true", filters=json.dumps(labels))
-        return [each["Id"] for each in found.raise_for_status().json()]
+        answers: list[httpx.Response] = []
+
+        def told() -> bool:
+            answers.append(ask(self.socket, "/v1.40/containers/json", all="true", filters=json.dumps(labels)))
+            return answers[-1].status_code != 500  # Podman has no list while one of them is just ending
+
+        wait_until(told, "the engine lists its containers")
+        return [each["Id"] for each in answers[-1].raise_for_status().json()]
 
     def remove_containers(self) -> None:
-        ids = self.command("ps", "--all", "--quiet").split()
-        if ids:
-            self.command("rm", "--force", *ids)
+        def removed() -> bool:
+            try:
+                ids = self.command("ps", "--all", "--quiet").split()
+                if ids:
+                    self.command("rm", "--force", *ids)
+            except AssertionError:
+                return False  # one of them is just ending by itself
+            return not ids
+
+        wait_until(removed, "all containers are removed")
 
     def close(self) -> None:
         """End everything, and leave nothing behind."""

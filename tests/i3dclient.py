@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import httpx
 from conftest import Daemon, wait_for
 from dialectclient import DialectClient
+
+from task_runner.api.dialects.i3d.tasks import PATIENCE
 
 TASK = "/v3/applicationInstance/task"
 BATCH = "/v3/applicationInstance/taskBatch"
@@ -40,6 +43,28 @@ class I3d(DialectClient):
 
     def task(self, number: int) -> dict[str, Any]:
         return self.one("GET", f"{TASK}/{number}")
+
+    # the answers to these two wait for what was asked for; on a machine that stood still, not long enough
+
+    def turn(self, number: int, code: int) -> dict[str, Any]:
+        """Pause a task, or let it go on; the task with this resultCode."""
+        asked = time.monotonic()
+        response = self.call("PUT", f"{TASK}/{number}")
+        task = dict(response.json()[0]) if response.status_code == 200 else {}
+        if task.get("resultCode") == code:
+            return task
+        assert time.monotonic() - asked > PATIENCE, response.text
+        if response.status_code == 409:
+            self.wait(number, 1)  # it had not begun by then
+            return self.turn(number, code)
+        return self.wait(number, code)
+
+    def cancel(self, number: int) -> dict[str, Any]:
+        """The task when it is over."""
+        asked = time.monotonic()
+        task = self.one("DELETE", f"{TASK}/{number}")
+        assert task["finishedAt"] or time.monotonic() - asked > PATIENCE, task
+        return task if task["finishedAt"] else self.wait(number)
 
     def wait(self, number: int, *codes: int) -> dict[str, Any]:
         """The task when its resultCode is one of these; unless said, when it is over."""

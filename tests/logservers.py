@@ -73,6 +73,7 @@ class Udp(Receiver):
 
     def __init__(self) -> None:
         super().__init__()
+        self.port = free_port(kind=socket.SOCK_DGRAM)  # nobody else is given it while this one does not listen
         self._socket: socket.socket | None = None
         self.open()
 
@@ -81,7 +82,8 @@ class Udp(Receiver):
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
         self._socket.bind(("127.0.0.1", self.port))
         self.port = self._socket.getsockname()[1]
-        threading.Thread(target=self._receive, args=(self._socket,), daemon=True).start()
+        self._thread = threading.Thread(target=self._receive, args=(self._socket,), daemon=True)
+        self._thread.start()
 
     def _receive(self, server: socket.socket) -> None:
         while data := server.recv(65536):
@@ -90,9 +92,11 @@ class Udp(Receiver):
     def close(self) -> None:
         if self._socket is None:
             return
-        port, self._socket = self._socket.getsockname(), None
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as last:
-            last.sendto(b"", port)
+            last.sendto(b"", self._socket.getsockname())
+        self._thread.join(60)
+        self._socket.close()  # and only now nobody is there: what came before would be lost
+        self._socket = None
 
 
 class Tcp(Receiver):
@@ -102,6 +106,7 @@ class Tcp(Receiver):
 
     def __init__(self, context: ssl.SSLContext | None = None, *, reads: bool = True) -> None:
         super().__init__()
+        self.port = free_port()
         self._context = context
         self._reads = reads
         if context is not None:
@@ -115,7 +120,8 @@ class Tcp(Receiver):
     def open(self) -> None:
         self._listener = socket.create_server(("127.0.0.1", self.port))
         self.port = self._listener.getsockname()[1]
-        threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
+        self._acceptor = threading.Thread(target=self._accept, args=(self._listener,), daemon=True)
+        self._acceptor.start()
 
     def _accept(self, listener: socket.socket) -> None:
         while True:
@@ -126,6 +132,8 @@ class Tcp(Receiver):
                 connection, _address = listener.accept()
             except (OSError, ValueError):
                 return  # it has been closed
+            if self._context is None:
+                self.connections.append(connection)
             server = threading.Thread(target=self._serve, args=(connection,), daemon=True)
             self._servers.append(server)
             server.start()
@@ -134,10 +142,10 @@ class Tcp(Receiver):
         try:
             if self._context is not None:
                 connection = self._context.wrap_socket(connection, server_side=True)
+                self.connections.append(connection)
         except OSError:
             connection.close()
             return
-        self.connections.append(connection)
         if self._reads:
             self.read(connection)
 
@@ -175,6 +183,7 @@ class Tcp(Receiver):
     def _stop_listening(self) -> None:
         if self._listener is not None:
             self._listener.shutdown(socket.SHUT_RDWR)
+            self._acceptor.join(60)  # every connection has a thread by then, and that has begun
             self._listener.close()
             self._listener = None
 

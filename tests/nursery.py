@@ -180,7 +180,8 @@ def _begin(kind: str) -> socket.socket:
         )
 
     def end() -> None:
-        ours.close()
+        for each in _NURSERIES.values():
+            each.close()  # of all: a daemon that was left over holds the socket of another nursery, and ends with its own
         running.wait()
 
     atexit.register(end)

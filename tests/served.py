@@ -26,6 +26,8 @@ GUNICORN = (
     sys.executable, "-m", "gunicorn", "-k", "uvicorn_worker.UvicornWorker", "task_runner.api.star_app:create_app()",
 )  # fmt: skip
 _STARTED, _ENDED = "Application startup complete.", "it has ended"
+#: of clients: none uses a connection that gunicorn, which keeps it for 2 s, may just be closing
+LIMITS = httpx.Limits(keepalive_expiry=1)
 
 
 def environment(settings: Mapping[str, Any], **more: str) -> dict[str, str]:
@@ -89,10 +91,10 @@ class Served:
     def at(self, address: str) -> httpx.Client:
         """A client of one of its addresses, without a token."""
         if address.startswith("unix:"):
-            transport = httpx.HTTPTransport(uds=address.removeprefix("unix:"))
+            transport = httpx.HTTPTransport(uds=address.removeprefix("unix:"), limits=LIMITS)
             client = httpx.Client(transport=transport, base_url="http://localhost", timeout=PATIENCE, verify=False)
         else:
-            client = httpx.Client(base_url=f"http://{address}", timeout=PATIENCE, verify=False)
+            client = httpx.Client(base_url=f"http://{address}", timeout=PATIENCE, verify=False, limits=LIMITS)
         self._clients.append(client)
         return client
 

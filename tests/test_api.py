@@ -288,8 +288,8 @@ def test_paging_is_complete_and_without_doubles_while_tasks_are_added(shared: Da
         for page in pages(shared, f"/v1/tasks?order={order}&tag=t%3D{tag}&limit=4"):
             assert len(page) <= 4
             listed += page
-            if len(listed) > 200:
-                break  # more are added than are listed
+            if order == "asc" and len(listed) > 200:
+                break  # more are added than are listed; the oldest, to which the other way leads, are never more
     finally:
         enough.set()
         adding.join()
@@ -381,8 +381,8 @@ def test_a_task_accepted_while_a_later_one_ended_is_on_the_next_page():
 def test_stop_answers_with_what_is_so_by_then_and_the_task_ends(shared: Daemon):
     task_id = running(shared)
     answer = shared.post(f"/v1/tasks/{task_id}/stop").json()
-    assert answer["state"] in ("stopping", "exited")
-    assert answer["stopRequested"]["requestedAt"] or answer["state"] == "exited"
+    assert answer["state"] in ("running", "stopping", "exited")  # the first: its runner has not come to it in time
+    assert answer["stopRequested"]["requestedAt"]
     task = shared.wait(task_id)
     assert (task["state"], task["outcome"]) == ("exited", "cancelled")
     assert (task["receipt"]["reason"], task["receipt"]["signal"]) == ("stop", "SIGTERM")
@@ -494,11 +494,20 @@ def test_a_paused_task_is_stopped_like_any_other(shared: Daemon):
     assert shared.output(task_id).endswith(b"polite\n")
 
 
+def paused_within(daemon: Daemon, limit: float) -> str:
+    """A task with a time limit, paused before that was over. Where the machine stood still for so long, another is."""
+    for _ in range(3):
+        task_id = daemon.submit(shell=UNTIL_GO, timeoutSeconds=limit)
+        daemon.wait_state(task_id, "running", "exited")
+        daemon.post(f"/v1/tasks/{task_id}/pause")
+        if daemon.wait_state(task_id, "paused", "exited")["state"] == "paused":
+            return task_id
+    pytest.fail("no task was paused in time")
+
+
 def test_a_time_limit_does_not_run_while_the_task_is_paused(shared: Daemon):
     limit = 4.0
-    task_id = running(shared, timeoutSeconds=limit)
-    shared.post(f"/v1/tasks/{task_id}/pause")
-    shared.wait_state(task_id, "paused")
+    task_id = paused_within(shared, limit)
     started = time.monotonic()
     wait_for(lambda: time.monotonic() > started + limit + 0.5, "more time than the limit has passed")
     assert shared.task(task_id)["state"] == "paused"

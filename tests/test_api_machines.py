@@ -132,9 +132,11 @@ def test_the_cleanup_runs_when_the_time_is_up(shared: Daemon):
 
 def test_a_cleanup_that_takes_too_long_ends_with_the_grace(shared: Daemon):
     script = "echo begun\nsleep 1000\ncleanup\necho cleaning\nsleep 1000\necho never"
-    task_id = shared.submit(machine="echo", parameters=script, graceSeconds=0.5)
+    task_id = shared.submit(machine="echo", parameters=script, graceSeconds=600)
     wait_for(lambda: shared.output(task_id) == b"begun\n", "it has begun")
-    shared.post(f"/v1/tasks/{task_id}/stop")
+    shared.post(f"/v1/tasks/{task_id}/stop?wait=0")
+    wait_for(lambda: shared.output(task_id) == b"begun\ncleaning\n", "it cleans up")
+    shared.post(f"/v1/tasks/{task_id}/stop", {"graceSeconds": 0.5})  # which only a grace that is over cuts short
     task = shared.wait(task_id)
     assert (task["outcome"], task["signal"], task["receipt"]["killedCount"]) == ("cancelled", "SIGKILL", 1)
     assert shared.output(task_id) == b"begun\ncleaning\n"
@@ -149,6 +151,11 @@ def test_exclusive_use_excludes(shared: Daemon):
     def said(task_id: str, text: str) -> None:
         wait_for(lambda: shared.output(task_id).decode() == text, f"{task_id} has said {text!r}")
 
+    def entered(task_id: str) -> None:
+        """Who ends lets go of one lock after the other: who gets the first may have to wait for the second as well."""
+        ways = [f"waiting for lab/1\n{also}in\n".encode() for also in ("", "waiting for other\n")]
+        wait_for(lambda: shared.output(task_id) in ways, f"{task_id} has waited, and is in")
+
     first = user("exclusive")
     said(first, "in\n")
     second, third, elsewhere = user("shared"), user("shared"), user("exclusive", "../lab")
@@ -156,17 +163,18 @@ def test_exclusive_use_excludes(shared: Daemon):
     said(third, "waiting for lab/1\n")
     said(elsewhere, "waiting for other\n")
     shared.post(f"/v1/tasks/{elsewhere}/stop", {"graceSeconds": 0})
+    shared.wait(elsewhere)  # else it may be in before it is killed, and the others wait for that
     shared.post(f"/v1/tasks/{first}/stop")
     # shared users are in together, and keep an exclusive one out
-    said(second, "waiting for lab/1\nin\n")
-    said(third, "waiting for lab/1\nin\n")
+    entered(second)
+    entered(third)
     last = user("exclusive")
     said(last, "waiting for lab/1\n")
     shared.post(f"/v1/tasks/{second}/stop")
     shared.wait(second)
     assert shared.output(last).decode() == "waiting for lab/1\n"
     shared.post(f"/v1/tasks/{third}/stop", {"graceSeconds": 0})
-    said(last, "waiting for lab/1\nin\n")
+    entered(last)
     shared.post(f"/v1/tasks/{last}/stop")
     assert set(os.listdir(shared.state_dir / "locks")) <= {"use-lab%2F1", "use-other", "use-..%2Flab"}
 

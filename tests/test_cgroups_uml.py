@@ -66,7 +66,7 @@ def test_processor_time_is_limited(told: dict[str, Told]):
 
 def test_a_stop_kills_the_group(told: dict[str, Told]):
     status = status_of(told, "deaf")
-    assert (status["outcome"], status["receipt"]["survivors"]) == ("timed_out", [])
+    assert (status["outcome"], status["receipt"]["survivors"]) == ("cancelled", [])
     assert status["receipt"]["killedCount"] >= 1
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import select
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -87,6 +89,35 @@ def test_a_kill_is_known_even_if_the_group_is_gone_before_anybody_could_read_it(
     remove(memory)
     assert cgroupuse.accounting(groups) is None
     assert cgroupwatch._heard_last(groups, alarm) == kills
+    os.close(alarm)
+
+
+def test_a_machine_that_stands_still_while_a_removal_is_waited_for_changes_no_count(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    alarm, before = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK), [True]
+
+    class Poll:
+        """The first time it stands still for longer than there is, and then the kernel comes to tell."""
+
+        def __init__(self) -> None:
+            self._poll = poll()
+
+        def register(self, fd: int, events: int) -> None:
+            self._poll.register(fd, events)
+
+        def poll(self, milliseconds: float) -> list[tuple[int, int]]:
+            if not before:
+                return self._poll.poll(milliseconds)
+            before.pop()
+            time.sleep(2 * cgroupwatch._REMOVAL)
+            os.eventfd_write(alarm, 2)
+            return []
+
+    poll = select.poll
+    monkeypatch.setattr(cgroupwatch.select, "poll", Poll)
+    monkeypatch.setattr(cgroupwatch, "_REMOVAL", 0.05)
+    assert cgroupwatch._heard_last(Groups(v2=None, v1={"memory": "/gone"}), alarm) == 1
     os.close(alarm)
 
 

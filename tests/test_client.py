@@ -14,8 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import uvicorn
+from gunicorn.config import Keepalive
 
-from task_runner.client import ApiError, Client, ConnectionFailed
+from task_runner.client import ApiError, Client, ConnectionFailed, wire
+from task_runner.client.link import Link
 from task_runner.client.records import Batch, Task
 from task_runner.errors import InvalidRequest, NotFound
 
@@ -335,6 +338,12 @@ def test_no_proxy_stands_before_this_machine(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
     with script(say(a_task())) as (client, _seen):
         assert client.get("abcd")["state"] == "exited"
+
+
+def test_no_connection_is_used_that_the_server_may_just_be_closing():
+    shortest = min(Keepalive.default, uvicorn.Config("x:y").timeout_keep_alive)
+    link = Link(url="http://127.0.0.1:1", timeout=1, patience=0, met=False)
+    assert wire.options(link)["limits"].keepalive_expiry <= shortest / 2
 
 
 @pytest.mark.parametrize("token", ["a\nb", "ä"])

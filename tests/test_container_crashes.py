@@ -38,8 +38,8 @@ RUNNER = {
 }
 
 
-def body(nap: str = "0.2", code: int = 7) -> dict:
-    script = f"echo start >> /work/trace; echo one; sleep {nap}; echo two; exit {code}"
+def body(nap: str = "sleep 0.2", code: int = 7) -> dict:
+    script = f"echo start >> /work/trace; echo one; {nap}; echo two; exit {code}"
     parameters = {"image": BUSYBOX_IMAGE, "command": ["sh", "-c", script]}
     return {"actions": [{"machine": "container", "parameters": parameters}]}
 
@@ -90,10 +90,11 @@ def check(daemon: Daemon, server: PodmanServer, task_id: str, code: int = 7, *, 
     return task
 
 
-def kill_runner(daemon: Daemon, task_id: str) -> bool:
+def kill_runner(daemon: Daemon, task_id: str) -> int | None:
+    """The pid that it had; None where there is none."""
     probe = lock.probe(daemon.state.tasks.attempt(task_id, 1))
     seen = process.look(probe.runner.pid) if probe.held and probe.runner is not None else None
-    return seen is not None and process.send(seen, signal.SIGKILL)
+    return seen.pid if seen is not None and process.send(seen, signal.SIGKILL) else None
 
 
 @pytest.mark.parametrize(("point", "true"), [*MACHINE.items(), *RUNNER.items()])
@@ -106,15 +107,14 @@ def test_death_in_the_middle_of_a_containers_story(harbour, podman_server, point
 
 
 def test_successors_that_die_are_followed_in_turn(harbour, podman_server):
-    task_id = harbour.submit(**body("600"))
+    task_id = harbour.submit(**body("sleep 600"))
     wait_for(lambda: harbour.output(task_id) == b"one\n", "it runs")
     for _ in range(2):
         trigger = arm(harbour, "runner.took-over")
         wait_for(lambda: kill_runner(harbour, task_id), "its runner is killed")
         wait_for(lambda trigger=trigger: not trigger.exists(), "its successor has died")
-    wait_for(lambda: kill_runner(harbour, task_id), "the next one, too")
-    before = harbour.runner_pid(task_id)
-    wait_for(lambda: harbour.runner_pid(task_id) != before, "another has come")
+    killed = wait_for(lambda: kill_runner(harbour, task_id), "the next one, too")
+    wait_for(lambda: harbour.runner_pid(task_id) != killed, "another has come")
     harbour.post(f"/v1/tasks/{task_id}/stop")
     task = harbour.wait(task_id)
     assert (task["outcome"], harbour.output(task_id)) == ("cancelled", b"one\n")
@@ -124,12 +124,13 @@ def test_successors_that_die_are_followed_in_turn(harbour, podman_server):
 def test_a_daemon_that_dies_before_it_launches_a_successor(make_daemon, podman_server, tmp_path):
     daemon = make_daemon(engines=podman_server.sockets, container_networks=["none"])
     daemon.start(TASK_RUNNER_FAILPOINT=f"succession.launch@{tmp_path}/armed")
-    task_id = daemon.submit(**body("2"))
+    task_id = daemon.submit(**body("until [ -e /work/go ]; do sleep 0.05; done"))
     wait_for(lambda: daemon.output(task_id) == b"one\n", "it runs")
     (tmp_path / "armed").touch()
     os.kill(daemon.runner_pid(task_id), signal.SIGKILL)
     assert daemon.wait_dead() == -9
     daemon.restart()
+    (daemon.work(task_id) / "go").touch()
     check(daemon, podman_server, task_id, true=True)
     wait_for(lambda: not podman_server.containers_of(daemon.state_dir), "its container is removed")
 
@@ -168,7 +169,7 @@ def test_no_container_is_doubled_guessed_or_left(make_daemon, podman_server, req
     cycles, seed = request.config.getoption("--crash-cycles") // 10, request.config.getoption("--crash-seed")
     daemon = make_daemon(engines=podman_server.sockets, container_networks=["none"], max_running=4).start()
     killer = Killer(daemon, podman_server, seed)
-    tasks = {daemon.submit(**body(str(nap), code)): code for code, nap in enumerate([0, 1, 3, 0.5, 2, 4])}
+    tasks = {daemon.submit(**body(f"sleep {nap}", code)): code for code, nap in enumerate([0, 1, 3, 0.5, 2, 4])}
     for _ in range(cycles):
         threading.Event().wait(killer.random.uniform(0.1, 0.8))
         killer.strike(list(tasks))

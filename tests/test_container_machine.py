@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import os
@@ -39,9 +40,11 @@ class Remote:
         self.task_id = secrets.token_hex(8)
         self.options = options
         self.notes: list[dict[str, Any]] = []
+        #: what the present process has said and nobody has waited for
+        self._unheard: list[dict[str, Any]] = []
         self.log_directory: Path | None = None
         self.parameters: dict[str, Any] = {}
-        self._said: IO[str] | None = None
+        self._said: IO[bytes] | None = None
         self._runner = 0
         (directory / "work").mkdir()
 
@@ -68,7 +71,7 @@ class Remote:
             **self.options,
         }
         order: dict[str, Any] = {"parameters": self.parameters, "stdout": str(self.stdout), "stderr": str(self.stderr)}
-        order |= {name: context.pop(name) for name in ("patience", "settle", "space", "die_at") if name in context}
+        order |= {name: context.pop(name) for name in ("patience", "settle", "space", "lag", "die_at") if name in context}
         said = self.directory / f"said-{secrets.token_hex(4)}"
         said.touch()
         order |= {"context": context, "said": str(said)}
@@ -78,23 +81,35 @@ class Remote:
         self.runners.stdin.flush()
         self._runner = int(self.runners.stdout.readline())
         self._close()
-        self._said = open(said, encoding="utf-8")  # noqa: SIM115
-        self.pid = self.hear("pid")
+        self._said = open(said, "rb")  # noqa: SIM115
+        self._unheard.clear()
+        # what the machine says may come before what is said of its process
+        self.pid = wait_for(lambda: next((note["pid"] for note in self._listen() if "pid" in note), None), "it has a pid")
 
     def hear(self, key: str, value: Any = ...) -> Any:
         """Wait until it says that; returns the value."""
 
         def heard() -> dict[str, Any] | None:
-            assert self._said is not None
-            while line := self._said.readline():
-                note = json.loads(line)
-                self.notes.append(note)
+            notes = self._listen()
+            while notes:
+                note = notes.pop(0)
                 if key in note and value in (..., note[key]):
-                    return dict(note)
+                    return note
                 assert "code" not in note, f"it never said {key}: {self.notes}"
             return None
 
         return wait_for(heard, f"it says {key}")[key]
+
+    def _listen(self) -> list[dict[str, Any]]:
+        """What has been said so far and not been waited for."""
+        assert self._said is not None
+        while line := self._said.readline():
+            if not line.endswith(b"\n"):
+                self._said.seek(-len(line), os.SEEK_CUR)  # it is just being written
+                break
+            self.notes.append(json.loads(line))
+            self._unheard.append(self.notes[-1])
+        return self._unheard
 
     def end(self) -> dict[str, Any]:
         """Wait for its end; returns what it said last of each kind, and its exit code."""
@@ -107,7 +122,8 @@ class Remote:
 
     def kill(self) -> None:
         """As if the runner had died: the machine's process dies with it."""
-        os.kill(self._runner, signal.SIGKILL)
+        if (runner := process.look(self._runner)) is not None:  # else it has just ended by itself
+            process.send(runner, signal.SIGKILL)
         wait_for(lambda: not alive(self._runner) and not alive(self.pid), "the machine's process has ended")
 
     def _close(self) -> None:
@@ -170,8 +186,11 @@ def remote(
 
 
 def test_it_says_what_it_does_and_leaves_nothing(remote: Callable[..., Remote]) -> None:
-    it = remote()
-    last = it.run("sh", "-c", "pwd; echo out; exit 7")
+    for _ in range(5):  # on a busy machine the figures of one that ends at once are gone now and then: they are not known
+        it = remote()
+        last = it.run("sh", "-c", "pwd; echo out; exit 7")
+        if last["container"]["accounting"] is not None:
+            break
     assert last["code"] == 7
     assert last["ended"] == {"exitCode": 7, "signal": None, "oomKilled": False}
     assert it.output == b"/work\nout\n"
@@ -360,8 +379,9 @@ def test_a_stop_while_the_container_is_being_made_leaves_none(remote: Callable[.
         it = remote()
         it.start("sleep", "1000")
         time.sleep(random.uniform(0, 0.4))  # somewhere before, in the middle of, or after it
-        os.kill(it.pid, signal.SIGTERM)
-        os.kill(it.pid, KILL)
+        for number in (signal.SIGTERM, KILL):
+            with contextlib.suppress(ProcessLookupError):  # it has ended by the first one
+                os.kill(it.pid, number)
         last = it.end()
         assert last["code"] in (-signal.SIGTERM, -signal.SIGKILL, 137), last
         assert it.found() == []
@@ -381,7 +401,11 @@ def silent_registry() -> Iterator[str]:
 
 # -- one process after another
 
-TALK = "i=0; while [ $i -lt 300 ]; do echo out $i; echo err $i >&2; i=$((i+1)); [ $((i%10)) = 0 ] && sleep 0.05; done"
+#: does not end before it has been killed as often as it is to be
+TALK = """
+i=0; while [ $i -lt 300 ]; do echo out $i; echo err $i >&2; i=$((i+1)); [ $((i%10)) = 0 ] && sleep 0.05; done
+until [ -e go ]; do sleep 0.05; done
+"""
 
 
 @pytest.mark.parametrize("apart", [False, True])
@@ -394,12 +418,30 @@ def test_every_byte_comes_once_however_often_the_machine_is_killed(remote: Calla
         time.sleep(chance.uniform(0.05, 0.3))
         it.kill()
         it.take_up()
+    (it.directory / "work/go").touch()
     last = it.end()
     assert last["code"] == 0
     lines = it.output.decode().splitlines() + (it.stderr.read_text().splitlines() if apart else [])
     assert [line for line in lines if line.startswith("out")] == [f"out {i}" for i in range(300)]
     assert [line for line in lines if line.startswith("err")] == [f"err {i}" for i in range(300)]
     assert it.found() == []
+
+
+def test_what_was_seen_before_a_container_went_on_is_not_told_after_that(remote: Callable[..., Remote]) -> None:
+    it = remote(lag=0.5)
+    it.start("sleep", "1000")
+    it.hear("state", "running")
+    os.kill(it.pid, signal.SIGTSTP)
+    assert it.hear("paused") is True
+    it.kill()
+    it.take_up()
+    os.kill(it.pid, signal.SIGCONT)
+    assert it.hear("paused") is True
+    assert it.hear("paused") is False
+    assert it.state() == "running"
+    os.kill(it.pid, KILL)
+    it.end()
+    assert [note["paused"] for note in it.notes if "paused" in note] == [True, True, False]
 
 
 @pytest.mark.parametrize(

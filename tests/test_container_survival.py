@@ -24,10 +24,14 @@ from task_runner.lib import lock, process
 
 pytestmark = [pytest.mark.needs("root", "podman", "runc"), pytest.mark.slow]
 
-#: leaves a trace, writes until it is told to end, and then ends with 7
+#: leaves a trace, writes until it is told to end, and then ends with 7; it says when it has been told to rest
 WRITES = """
 echo start >> /work/trace; n=0
-while [ ! -e /work/go ]; do n=$((n+1)); echo line $n; sleep 0.05; done
+while [ ! -e /work/go ]; do
+  n=$((n+1)); echo line $n; sleep 0.05
+  if [ -e /work/rest ]; then echo $n > /work/said; mv /work/said /work/rests; fi
+  while [ -e /work/rest ]; do sleep 0.05; done
+done
 echo last; exit 7
 """
 
@@ -70,6 +74,14 @@ def begun(daemon: Daemon, *, script: str = WRITES, **more: object) -> str:
 
 def go(daemon: Daemon, task_id: str) -> None:
     (daemon.work(task_id) / "go").touch()
+
+
+def rest(daemon: Daemon, task_id: str) -> None:
+    """Have it write nothing as long as there is that file, and see that all it has written is in the output."""
+    (daemon.work(task_id) / "rest").touch()
+    wait_for((daemon.work(task_id) / "rests").exists, "it writes no more")
+    number = (daemon.work(task_id) / "rests").read_text().strip()
+    wait_for(lambda: daemon.output(task_id).endswith(f"line {number}\n".encode()), "all of it is in the output")
 
 
 def check_once_in_order(daemon: Daemon, task_id: str, before: int = 0) -> None:
@@ -236,6 +248,8 @@ def test_secrets_are_given_again(make_daemon, podman_server, tmp_path):
     tell = {"machine": "process", "parameters": {"shell": "echo $WORD > told; exit 0"}}
     first = {**container(f"echo $WORD; {WRITES}"), "continueOnFailure": True}
     task_id = begun(daemon, actions=[first, tell], secrets=[{"name": "word", "env": "WORD"}], maskSecrets=True)
+    written = daemon.output(task_id)
+    wait_for(lambda: daemon.output(task_id) != written, "it goes on: by now it is noted that this has been written")
     kill(runner_of(daemon, task_id))
     go(daemon, task_id)
     assert daemon.wait(task_id)["outcome"] == "succeeded"
@@ -341,8 +355,10 @@ def test_containers_of_other_engines_outlive_everything_around_them(request, mak
     first = runner_of(daemon, task_id)
     kill(first)
     wait_for(lambda: daemon.runner_pid(task_id) != first.pid, "it has another runner")
+    rest(daemon, task_id)  # what an engine has read, and not yet put into its log, is lost with it
     daemon.kill()
     server.kill()
+    (daemon.work(task_id) / "rest").unlink()
     for each in [*process.descendants(daemon.runner_pid(task_id)), runner_of(daemon, task_id)]:
         process.send(each, signal.SIGKILL)
     server.start()

@@ -110,6 +110,7 @@ def test_death_while_stopping(make_daemon, tmp_path, failpoint):
     daemon = make_daemon().start(TASK_RUNNER_FAILPOINT=failpoint)
     task_id = daemon.submit(**traced(trace, "sleep 600"))
     daemon.wait_state(task_id, "running")
+    wait_for(lambda: starts(trace) == 1, "it has begun, and is not stopped on its way there")
     with pytest.raises(httpx.TransportError):
         daemon.post(f"/v1/tasks/{task_id}/stop")
     assert daemon.wait_dead() == -9

@@ -350,6 +350,8 @@ def test_a_task_whose_directory_was_removed_is_lost_and_the_others_are_not(daemo
     runner = daemon.runner_pid(gone_id)
     daemon.kill()
     os.kill(runner, signal.SIGKILL)
+    wait_dead(runner)
+    wait_for(Path(gone.work, "go").exists, "its command, which lives on, makes nothing more")
     shutil.rmtree(gone.path)
     daemon.restart()
     let_go(well)

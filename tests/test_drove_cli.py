@@ -132,6 +132,8 @@ def test_a_task_from_its_file_to_its_end(daemon: Daemon, drove: DroveCli):
     assert {**json.loads(as_json), "updated": 0} == {**info(daemon, "SHOP", "T1"), "updated": 0}
     assert pairs(logs) == {"files": "['output.log']"}
 
+    path = "/apis/v1/logfiles/tasks/SHOP/T1/download/output.log"
+    wait_for(lambda: b"tick" in daemon.http.get(path).content, "its first line has been kept")
     tail = drove.start("tasks", "tail", "SHOP", "T1")
     try:
         assert tail.stdout is not None

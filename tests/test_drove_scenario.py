@@ -4,11 +4,14 @@ and started anew before each of them."""
 from __future__ import annotations
 
 import itertools
+import sqlite3
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from typing import Any
 
 import pytest
-from conftest import Daemon, wait_for
+from conftest import PATIENCE, Daemon, wait_for
 from dialectclient import DialectClient
 from engines import PodmanServer
 from images import BUSYBOX_IMAGE
@@ -112,6 +115,31 @@ def test_the_life_of_two_tasks(drove: DialectClient):
 
     # nothing ran twice, whatever happened to the daemon
     assert [task["attempt"] for task in daemon.http.get("/v1/tasks?origin=drove").json()] == [1, 1]
+
+
+def test_an_end_that_is_just_being_stored_is_told_with_its_result(
+    make_daemon: Callable[..., Daemon], podman_server: PodmanServer
+):
+    daemon = make_daemon(dialects=["drove"], engines=podman_server.sockets, cpus=1, memory_mb=512)
+    hold = daemon.state_dir.parent / "hold"
+    daemon.start(TASK_RUNNER_FAILPOINT=f"store.after-commit~{hold}")
+    drove = DialectClient(daemon, {"Authorization": "Bearer {token}"})
+    daemon.wait_state(daemon.submit("sleep", "600", resources={"cpus": 1}), "running")
+    assert operate(drove, "CREATE", spec=spec("T1", "true"))[0] == 200
+    hold.touch()
+    with ThreadPoolExecutor(2) as pool, closing(sqlite3.connect(f"file:{daemon.state.database}?mode=ro", uri=True)) as store:
+        try:
+            killed = pool.submit(operate, drove, "KILL", sourceAppName="APP", taskId="T1")
+            ended = "SELECT count(*) FROM tasks WHERE outcome = 'cancelled'"
+            wait_for(lambda: store.execute(ended).fetchone() == (1,), "the store has it")
+            asked = pool.submit(data, drove, "cluster/events")
+            for _ in range(20):
+                assert data(drove, "tasks/APP/instances/T1")["state"] == "PENDING"
+        finally:
+            hold.unlink()
+        assert killed.result(PATIENCE)[0] == 200
+        last = asked.result(PATIENCE)[0]["metadata"]
+    assert (last["CURRENT_STATE"], last["RESULT_STATUS"], last["RESULT_EXIT_CODE"]) == ("STOPPED", "CANCELLED", -1)
 
 
 def data_of(daemon: Daemon) -> str:

@@ -94,7 +94,8 @@ class TestReal:
     ) -> None:
         registry = make_registry()
         registry.rest.clear()
-        image = registry.add("good", "1", fresh(command=["sh", "-c", "echo done"]))
+        script = "echo done; while [ ! -e /s/good-may-end ]; do sleep 0.1; done"
+        image = registry.add("good", "1", fresh(command=["sh", "-c", script]))
         busy = drove.create(*drove.until_told("busy-is-over"), resources=[{"type": "CPU", "count": 2}])
         drove.wait(busy, "RUNNING")
         name = drove.create(image=image)
@@ -102,6 +103,7 @@ class TestReal:
         assert drove.listed() == [busy, name]
         drove.tell("busy-is-over")
         check_seen(drove.wait(name, "PROVISIONING"))
+        drove.wait_fetching(name)
         with (
             drove.hold("container.pulled") as making,
             drove.hold("container.ended") as ending,
@@ -110,6 +112,8 @@ class TestReal:
             registry.rest.set()
             check_seen(drove.wait(name, "STARTING"))
             making()
+            check_seen(drove.wait(name, "RUNNING"), started=True)
+            drove.tell("good-may-end")
             check_seen(drove.wait(name, "RUN_COMPLETED"), started=True, result=("SUCCESSFUL", 0))
             assert name in drove.listed()
             ending()
@@ -127,8 +131,14 @@ class TestReal:
 
     def test_an_image_that_cannot_be_had(self, drove: Drove, make_registry: Callable[..., Registry]) -> None:
         image = f"127.0.0.1:{make_registry().server_port}/nothing:1"
-        with drove.hold("container.ended") as ending, drove.hold("container.removing") as removing:
+        with (
+            drove.hold("container.fetching") as fetching,
+            drove.hold("container.ended") as ending,
+            drove.hold("container.removing") as removing,
+        ):
             name = drove.create(image=image)
+            drove.wait_fetching(name)
+            fetching()
             seen = drove.wait(name, "PROVISIONING_FAILED")
             assert name not in drove.listed()
             ending()
@@ -143,8 +153,17 @@ class TestReal:
         check_steps(states)
 
     def test_a_container_that_cannot_be_started(self, drove: Drove) -> None:
-        with drove.hold("container.ended") as ending, drove.hold("container.removing") as removing:
+        with (
+            drove.hold("container.fetching") as fetching,
+            drove.hold("container.pulled") as making,
+            drove.hold("container.ended") as ending,
+            drove.hold("container.removing") as removing,
+        ):
             name = drove.create("/no/such/program")
+            drove.wait_fetching(name)
+            fetching()
+            check_seen(drove.wait(name, "STARTING"))
+            making()
             seen = drove.wait(name, "RUN_FAILED")
             assert name not in drove.listed()
             ending()
@@ -212,6 +231,7 @@ class TestReal:
         registry.rest.clear()
         name = drove.create(image=registry.add("slow", "1", fresh()))
         wait_for(lambda: any("blobs" in each for each in registry.requests), "it is being fetched")
+        drove.wait_fetching(name)
         drove.kill(name)
         check_seen(drove.wait(name), result=("CANCELLED", -1))
         assert set(told(drove, name)) == {"PENDING", "PROVISIONING", "STOPPED"}
@@ -283,6 +303,8 @@ class TestReal:
         with drove.hold("recover.loaded") as examined:
             drove.daemon.kill()
             process.send(runner, signal.SIGKILL)
+            # and with it its machine's process, which would tell of what it sees become of the container
+            wait_for(lambda: (seen := process.look(runner.pid)) is None or not seen.alive, "its runner is dead")
             podman_server.command("rm", "--force", *podman_server.containers_of(drove.daemon.state_dir))
             drove.restart_held()
             drove.wait(name, "UNKNOWN")

@@ -168,8 +168,12 @@ class TestReal:
             active = drove.create("sleep", "1000")
             drove.wait(active, "RUNNING")
             filler = fill(small_disk)
-            create = {"type": "CREATE", "spec": drove.spec("true"), "opSpec": OPERATION}
-            wait_for(lambda: drove.post("/apis/v1/tasks/operations", create).status_code == 507, "the store takes no more")
+            def refused() -> bool:
+                # another name each time: one that has still found room is there
+                create = {"type": "CREATE", "spec": drove.spec("true"), "opSpec": OPERATION}
+                return drove.post("/apis/v1/tasks/operations", create).status_code == 507
+
+            wait_for(refused, "the store takes no more")
             for name in (active, over):
                 body = drove.call("DELETE", one(name)).json()
                 assert (body["status"], body["data"]) == ("FAILED", {"deleted": False})

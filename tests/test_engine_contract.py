@@ -159,8 +159,16 @@ def test_output_is_followed_while_it_is_written(bench: Bench) -> None:
 
 
 def test_the_order_of_the_two_streams_is_kept_where_they_are_written_apart(bench: Bench) -> None:
-    container = bench.begin("for i in 1 2; do echo o$i; sleep 0.2; echo e$i >&2; sleep 0.2; done")
-    assert b"".join(data for _, data in bench.engine.output(container, (0, 0))) == b"o1\ne1\no2\ne2\n"
+    read = "until [ -e /shared/{0} ]; do sleep 0.02; done;"
+    script = f"echo o$i; {read.format('o$i')} echo e$i >&2; {read.format('e$i')}"
+    container = bench.begin(f"for i in 1 2; do {script} done")
+    said = []
+    for _, data in bench.engine.output(container, (0, 0)):
+        said.append(data)
+        (bench.shared / data.decode().strip()).touch()
+    assert said == [b"o1\n", b"e1\n", b"o2\n", b"e2\n"]
+    if bench.engine.name != "cri":  # where each stream has a file of its own
+        assert b"".join(data for _, data in bench.engine.output(container, (0, 0))) == b"".join(said)
 
 
 # -- what is run
@@ -280,11 +288,15 @@ def test_a_container_killed_for_lack_of_memory_is_known(bench: Bench, script: st
 
 
 def test_a_container_that_was_not_killed_for_lack_of_memory_is_known_too(bench: Bench) -> None:
-    code, oom_killed, accounting = watched(
-        bench, "i=0; while [ $i -lt 40000 ]; do i=$((i+1)); done; kill -9 $$", TaskLimits(memory_mb=64, cpus=0.05)
-    )
+    for _ in range(5):  # on a busy machine its groups are gone now and then before they are read: then it is not known
+        code, oom_killed, accounting = watched(
+            bench, "i=0; while [ $i -lt 40000 ]; do i=$((i+1)); done; kill -9 $$", TaskLimits(memory_mb=64, cpus=0.05)
+        )
+        assert code in (0, 137)  # process 1 of a container does not hear its own SIGKILL
+        assert not oom_killed
+        if accounting is not None:
+            break
     assert oom_killed is False
-    assert code in (0, 137)  # process 1 of a container does not hear its own SIGKILL
     assert accounting is not None
     assert accounting.cpu_seconds is not None and accounting.cpu_seconds > 0.05
     assert accounting.throttled_count
@@ -294,11 +306,14 @@ def test_a_container_that_was_not_killed_for_lack_of_memory_is_known_too(bench: 
 
 def watched(bench: Bench, script: str, limits: TaskLimits) -> tuple[int | None, bool | None, Any]:
     """How it ends, as the engine and the watch of its groups tell it together."""
-    container = bench.engine.create(bench.order(script, limits=limits))
+    go = bench.shared / f"go-{uuid.uuid4().hex}"
+    order = bench.order(f"until [ -e /shared/{go.name} ]; do sleep 0.05; done; {script}", limits=limits)
+    container = bench.engine.create(order)
     watch = CgroupWatch.of(bench.engine.look(container).pid)
     bench.engine.start(container)
     if not watch.sees:
         watch = CgroupWatch.of(bench.engine.look(container).pid)
+    go.touch()
     seen = bench.engine.wait(container, PATIENCE)
     kills = watch.oom_kills()
     return seen.exit_code, seen.oom_killed or (seen.oom_killed if kills is None else kills > 0), watch.accounting()
@@ -328,7 +343,9 @@ def test_a_container_is_seen_from_its_making_to_its_removal(bench: Bench) -> Non
     engine.start(container)
     seen = engine.wait(container, 0.3)
     assert (seen.state, seen.exit_code) == ("running", None)
-    assert seen.pid is not None and b"/shared/go" in Path(f"/proc/{seen.pid}/cmdline").read_bytes()
+    assert seen.pid is not None
+    command_line = Path(f"/proc/{seen.pid}/cmdline")
+    wait_for(lambda: b"/shared/go" in command_line.read_bytes(), "it is that process")
     timer = threading.Timer(0.3, (bench.shared / "go").touch)  # a wait that has begun ends with it
     timer.start()
     seen = engine.wait(container, PATIENCE)
@@ -529,10 +546,7 @@ def test_an_image_behind_a_password_is_pulled_with_it(
 def test_why_an_image_cannot_be_pulled_is_told_in_the_engines_words(
     make_registry: Callable[..., Registry], pulled: Callable[..., tuple[str, Told]]
 ) -> None:
-    registry = make_registry()
     with pytest.raises(EngineFailed, match=r"manifest|not found|no such"):
-        pulled(f"127.0.0.1:{registry.server_port}/nothing:1")
-    port = registry.server_port
-    registry.close()
+        pulled(f"127.0.0.1:{make_registry().server_port}/nothing:1")
     with pytest.raises(EngineFailed, match=r"refused|connect"):
-        pulled(f"127.0.0.1:{port}/nothing:1")
+        pulled("127.0.0.1:1/nothing:1")  # nobody is given that port

@@ -390,7 +390,10 @@ def test_what_is_no_list_of_containers_is_told_and_never_taken_for_an_empty_one(
             thread.join()
 
 
-def test_an_engine_is_asked_for_its_version_until_it_has_told_it_once(tmp_path: Path) -> None:
+def test_an_engine_is_asked_for_its_version_until_it_has_told_it_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("task_runner.service.containers._PATIENCE", PATIENCE)
     asked = []
     answers = [(500, b"{}"), (200, b'{"Version": "4.3.1"}'), (200, b'{"Version": "4.3.2"}')]
 
@@ -426,6 +429,20 @@ def test_a_container_that_ends_while_podman_looks_at_it_is_looked_at_again(tmp_p
         finally:
             server.shutdown()
     assert (seen.state, seen.exit_code, answers) == ("exited", 3, [])
+
+
+def test_containers_of_which_one_ends_while_podman_lists_them_are_listed_again(tmp_path: Path) -> None:
+    vanished = b'{"message": "read /proc/13935/cgroup: no such process"}'
+    answers = [(500, vanished), (500, vanished), (200, b'[{"Id": "abc", "Names": ["/name"], "Labels": {"one": "1"}}]')]
+    podman = answering(lambda path: (200, b"OK") if path == "/_ping" else answers.pop(0), Api_Version="1.41")
+    path = str(tmp_path / "api.sock")
+    with socketserver.UnixStreamServer(path, podman) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            found = listing.find("podman", path, {"one": "1"})
+        finally:
+            server.shutdown()
+    assert ([(each.id, each.name) for each in found], answers) == ([("abc", "name")], [])
 
 
 @DOCKER

@@ -278,6 +278,7 @@ def test_handler_list_tasks(make_daemon: Any):
     client.post("/tasks", shell("task-1", "true"))
     client.post("/tasks", shell("task-2", "true"))
     assert names(client) == ["task-1", "task-2"]
+    ended(client, "task-1")  # while it is being deleted it is shown until it is over
     # upstream: TestHandler_SyncTasks
     response = client.post("/setTasks", [shell("task-2", "true"), shell("task-3", "sleep 600")])
     assert response.status_code == 200

@@ -39,6 +39,8 @@ class Main:
             "sh", "-c", "trap : TERM; while :; do sleep 600; done",
         ).strip()  # fmt: skip
         wait_for(lambda: self.pid, "it runs")
+        mark = f"SANDBOX_MAIN_CONTAINER={name}"
+        wait_for(lambda: any(each.pid == self.pid for each in marks.carriers(mark, "NO_SUCH")), "its command is executed")
 
     @property
     def pid(self) -> int:
@@ -125,10 +127,11 @@ def test_the_guides_example(client: DialectClient, daemon: Daemon, main: Main):
 def test_deletion_stops_what_was_started_there_and_only_that(client: DialectClient, daemon: Daemon, main: Main):
     begin(client, "long", "sh", "-c", "(setsid sleep 6001 &); sleep 6002")
     wait_for(lambda: "running" in client.get("/tasks/long").json()["processStatus"], "it runs")
-    wait_for(lambda: "sleep 6001" in main.run("ps"), "both run")
+    both = {"sleep 6001", "sleep 6002"}
+    wait_for(lambda: both <= set(main.run("ps", "-o", "args").splitlines()), "both run")
     assert client.call("DELETE", "/tasks/long").status_code == 204
     wait_for(lambda: client.get("/tasks/long").status_code == 404, "it is gone")
-    assert not {"sleep 6001", "sleep 6002"} & set(main.run("ps", "-o", "args").splitlines())
+    assert not both & set(main.run("ps", "-o", "args").splitlines())
     assert process.look(main.pid) is not None
 
 
@@ -136,7 +139,13 @@ def test_a_second_command_of_the_container_is_not_another_target(client: Dialect
     """What `kubectl exec` starts has the same environment, and a parent elsewhere."""
     main.begin("sh", "-c", "sleep 6003")
     mark = f"SANDBOX_MAIN_CONTAINER={main.name}"
-    tops = wait_for(lambda: len(found := list(marks.carriers(mark, "NO_SUCH"))) > 1 and found, "it runs")
+
+    def several() -> list[marks.Carrier] | None:
+        found = list(marks.carriers(mark, "NO_SUCH"))
+        pids = {each.pid for each in found}
+        return found if sum(each.ppid not in pids for each in found) > 1 else None
+
+    tops = wait_for(several, "it runs")
     assert marks.first_of_each(tops) == [main.pid]
     begin(client, "beside", "sh", "-c", "echo $TARGET_VAR")
     assert ended(client, "beside")["exitCode"] == 0

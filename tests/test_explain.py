@@ -396,9 +396,14 @@ def test_a_runner_that_does_not_beat_is_seen(daemon: Daemon):
     task_id = daemon.submit("sleep", "1000")
     daemon.wait_state(task_id, "running")
     os.kill(daemon.runner_pid(task_id), signal.SIGSTOP)
-    found = wait_for(lambda: (e := explained(daemon, task_id))["stalled"] and e)
-    assert (found["runner"]["state"], found["runner"]["stateWords"]) == ("T", "is stopped by a signal")
-    assert found["runner"]["heartbeatAgeSeconds"] > 1
+
+    def silent() -> Any:
+        found = explained(daemon, task_id)
+        # it may have been late, and called stalled, before the signal reached it
+        return found["stalled"] and found["runner"]["state"] == "T" and found["runner"]["heartbeatAgeSeconds"] > 1 and found
+
+    found = wait_for(silent, "it stands still, and is called stalled")
+    assert found["runner"]["stateWords"] == "is stopped by a signal"
     assert any("stalled" in sentence for sentence in found["summary"])
 
 
@@ -459,8 +464,12 @@ def test_an_unknown_task_cannot_be_explained(daemon: Daemon):
 
 def test_the_command_line_explains(daemon: Daemon):
     task_id = daemon.submit("sh", "-c", r"printf 'a\033[2Jb\n'; sleep 1000; :")
-    wait_for(lambda: explained(daemon, task_id)["processCount"] == 3)
 
+    def whole() -> bool:
+        found = explained(daemon, task_id)  # its start may not have been told, nor the shell's child be the sleep yet
+        return found["state"] == "running" and any(each["command"] == "sleep 1000" for each in found["processes"])
+
+    wait_for(whole, "its command sleeps")
     shown = verb(daemon, "explain", task_id).stdout
     assert shown.startswith("It runs action 1 of 1 (process)")
     assert "    sleep 1000" in shown

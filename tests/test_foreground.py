@@ -80,7 +80,8 @@ def test_the_sample_runs_as_task_cli_with_its_results_here(tmp_path):
         ({"shell": "kill -9 $$"}, 137),
         ({"command": ["no-such-program"]}, 127),
         ({"machine": "echo", "parameters": "return 4"}, 4),
-        ({"shell": "sleep 60", "timeoutSeconds": 0.2}, 143),
+        # the action's limit: the task's may be over before there is anything to end
+        ({"actions": [{"machine": "process", "parameters": {"shell": "sleep 60"}, "timeoutSeconds": 0.2}]}, 143),
     ],
 )
 def test_the_exit_code_is_the_tasks(tmp_path, spec, code):
@@ -94,6 +95,33 @@ def test_ctrl_c_stops_the_task_and_its_cleanup_runs(foreground, tmp_path):
     output, _errors = runner.communicate(timeout=PATIENCE)
     assert runner.returncode == 143
     assert output == b"begun\ncleaned up\n"
+    assert status(tmp_path)["outcome"] == "cancelled"
+
+
+AS_SOON_AS_CLAIMED = """
+import os, signal, sys
+from task_runner.lib import foreground, lock
+claim = lock.claim
+def claim_and_hear(*given):
+    held = claim(*given)
+    os.kill(os.getpid(), signal.SIGINT)
+    return held
+lock.claim = claim_and_hear
+sys.exit(foreground.main(["runner", "-"]))
+"""
+
+
+def test_ctrl_c_before_the_first_command_is_not_lost(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", AS_SOON_AS_CLAIMED],
+        input=b'{"shell": "echo never"}',
+        cwd=tmp_path,
+        env=ENVIRONMENT,
+        capture_output=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert (done.stdout, done.stderr) == (b"", b"")
     assert status(tmp_path)["outcome"] == "cancelled"
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import PATIENCE, ROOT, Daemon, Run, wait_for
+from conftest import PATIENCE, ROOT, Daemon, Run, Start, finish, wait_for
 from logservers import Authority, Journald, Make, Message, Rsyslog, Tcp, Udp
 
 from task_runner.cli import forward
@@ -77,6 +77,18 @@ def go(daemon: Daemon, task_id: str, name: str = "go") -> None:
     (work / name).touch()
 
 
+#: the end of a command that is over when `go` is there: a forwarder has but a few seconds after that
+HOLD = "while [ ! -e go ]; do sleep 0.05; done"
+
+
+def held(daemon: Daemon, script: str, came: Callable[[], Any], **terms: Any) -> str:
+    """Submit a shell script that holds at its end, and let it end when its lines have come."""
+    task_id = daemon.submit("sh", "-c", f"{script}; {HOLD}", **terms)
+    wait_for(came, "its lines have come")
+    go(daemon, task_id)
+    return task_id
+
+
 def numbers(first: int, last: int) -> list[bytes]:
     return [b"%d" % number for number in range(first, last + 1)]
 
@@ -94,9 +106,8 @@ def target(request: pytest.FixtureRequest, receiver: Make, authority: Authority)
 
 def test_every_line_arrives_once_and_in_order(shared: Daemon, target: Udp | Tcp):
     count = 300 if target.transport == "udp" else 10_000  # a datagram may be lost, by its nature, where there are many
-    task_id = shared.submit("seq", "1", str(count), logging=target.logging())
+    task_id = held(shared, f"seq 1 {count}", lambda: len(target.raw) >= count, logging=target.logging())
     assert unforwarded(shared, task_id) == 0
-    arrived(target, count)
     assert target.texts == numbers(1, count)
 
 
@@ -106,9 +117,8 @@ def test_a_message_says_whose_line_it_is(shared: Daemon, receiver: Make):
     logging["syslog"]["facility"] = 16
     entity = 'a "quoted" \\ [name] é'
     terms = {"name": "nightly build", "entity": entity, "outputMode": "separate", "logging": logging}
-    task_id = shared.submit("sh", "-c", "echo out; echo err >&2", **terms)
+    task_id = held(shared, "echo out; echo err >&2", lambda: len(target.raw) >= 2, **terms)
     assert unforwarded(shared, task_id) == 0
-    arrived(target, 2)
     messages: dict[bytes, Message] = {message.text: message for message in target.messages}
     out, err = messages[b"out"], messages[b"err"]
     assert (out.priority, err.priority) == (16 * 8 + 6, 16 * 8 + 3)  # info, err
@@ -124,10 +134,11 @@ def test_a_message_says_whose_line_it_is(shared: Daemon, receiver: Make):
 
 def test_a_line_is_of_the_action_that_began_it(shared: Daemon, receiver: Make):
     target = receiver(Tcp)
-    actions = [{"machine": "process", "parameters": {"shell": line}} for line in ("echo a; echo b", "printf c", "echo d; echo e")]
+    actions = [{"machine": "process", "parameters": {"shell": line}} for line in ("echo a; echo b", "printf c", f"echo d; echo e; {HOLD}")]
     task_id = shared.submit(actions=actions[:2], cleanup=actions[2:], logging=target.logging())
-    assert unforwarded(shared, task_id) == 0
     arrived(target, 4)
+    go(shared, task_id)
+    assert unforwarded(shared, task_id) == 0
     assert [(each.text, each.data["action"]) for each in target.messages] == [(b"a", "0"), (b"b", "0"), (b"cd", "1"), (b"e", "2")]
 
 
@@ -135,7 +146,7 @@ def test_the_bytes_of_a_line_are_those_of_the_command(shared: Daemon, receiver: 
     """UTF-8 is marked as such, where it is not plain ASCII; what is no UTF-8, and control characters, go as they are."""
     target = receiver(Tcp)
     script = r"printf 'plain\n\nnaïve\n\377\376\n\033[31mred\033[0m\ttab\r\nnul\000here\nno line feed'"
-    assert unforwarded(shared, shared.submit("sh", "-c", script, logging=target.logging())) == 0
+    assert unforwarded(shared, held(shared, script, lambda: len(target.raw) >= 6, logging=target.logging())) == 0
     arrived(target, 7)
     assert target.texts == [
         b"plain", b"", b"\xef\xbb\xbf" + "naïve".encode(), b"\xff\xfe", b"\x1b[31mred\x1b[0m\ttab\r", b"nul\0here", b"no line feed",
@@ -146,9 +157,9 @@ def test_a_line_that_is_too_long_comes_in_parts(shared: Daemon, receiver: Make):
     stream, datagram = receiver(Tcp), receiver(Udp)
     text = "é" * 20_000
     for target, longest in ((stream, LONGEST_FRAME), (datagram, LONGEST_DATAGRAM)):
-        task_id = shared.submit("printf", f"before\\n{text}\\nafter\\n", logging=target.logging())
+        script = f"printf 'before\\n{text}\\nafter\\n'"
+        task_id = held(shared, script, lambda target=target: target.texts[-1:] == [b"after"], logging=target.logging())
         assert unforwarded(shared, task_id) == 0
-        wait_for(lambda target=target: target.texts[-1:] == [b"after"], "the last line has come")
         before, *parts, after = target.messages
         assert "part" not in before.data and "part" not in after.data
         assert [part.data["part"] for part in parts] == [str(number) for number in range(1, len(parts) + 1)]
@@ -159,9 +170,8 @@ def test_a_line_that_is_too_long_comes_in_parts(shared: Daemon, receiver: Make):
 def test_masked_secrets_are_masked_and_stamps_are_there(shared: Daemon, receiver: Make):
     target = receiver(Tcp)
     terms = {"secrets": [{"name": "password", "env": "PASSWORD"}], "maskSecrets": True, "outputTimestamps": True}
-    task_id = shared.submit("sh", "-c", 'echo "it is $PASSWORD"', **terms, logging=target.logging())
+    task_id = held(shared, 'echo "it is $PASSWORD"', lambda: target.raw, **terms, logging=target.logging())
     assert unforwarded(shared, task_id) == 0
-    arrived(target, 1)
     (text,) = target.texts
     assert text.endswith(b"Z it is ********")
     assert text + b"\n" == shared.output(task_id)
@@ -170,9 +180,12 @@ def test_masked_secrets_are_masked_and_stamps_are_there(shared: Daemon, receiver
 def test_each_attempt_is_forwarded(shared: Daemon, receiver: Make):
     target = receiver(Tcp)
     retry = {"count": 1, "delaySeconds": 0.01}
-    task_id = shared.submit("sh", "-c", "echo try; exit 3", retry=retry, logging=target.logging())
+    script = "echo try; while [ ! -e go$TASK_RUNNER_ATTEMPT ]; do sleep 0.05; done; exit 3"
+    task_id = shared.submit("sh", "-c", script, retry=retry, logging=target.logging())
+    for attempt in (1, 2):
+        wait_for(lambda count=attempt: len(target.raw) == count, "the line of this attempt has come")
+        go(shared, task_id, f"go{attempt}")
     assert unforwarded(shared, task_id) == 0
-    wait_for(lambda: len(target.raw) == 2, "both attempts have come")
     assert sorted(each.data["attempt"] for each in target.messages) == ["1", "2"]
 
 
@@ -222,9 +235,9 @@ def test_a_server_that_begins_after_the_task_gets_every_line(shared: Daemon, rec
     task_id = shared.submit("sh", "-c", "seq 1 50; while [ ! -e go ]; do sleep 0.1; done", logging=target.logging())
     wait_for(lambda: note_of(shared, task_id).exists(), "the forwarder has seen that nobody is there")
     target.open()
+    arrived(target, 50)
     go(shared, task_id)
     assert unforwarded(shared, task_id) == 0
-    wait_for(lambda: len(target.raw) == 50, "all lines have come")
     assert target.texts == numbers(1, 50)
 
 
@@ -344,9 +357,11 @@ def test_a_task_that_forwards_nothing_has_no_forwarder_and_no_count(shared: Daem
 
 FORWARD = """
 import sys
+from task_runner.lib.forwarding import forwarder
 from task_runner.lib.forwarding.forwarder import Forwarder
 from task_runner.lib.forwarding.order import Order, Origin
 from task_runner.model.walls import Logging, Syslog, Transport
+forwarder.LAST_SECONDS = 60.0
 directory, port, control = sys.argv[1:]
 origin = Origin(task_id="t", attempt=1, name=None, entity=None, batch=None, host="h")
 logging = Logging(syslog=Syslog(host="127.0.0.1", port=int(port), transport=Transport.TCP))
@@ -415,6 +430,20 @@ def test_the_next_runner_of_an_attempt_has_the_rest_forwarded(alone: Callable[..
     second.wait()
     wait_for(lambda: target.texts[3:] == [b"four"], "the last line has come")
     assert missed(str(tmp_path / "forward.json")) == 0
+
+
+def test_what_had_not_got_through_when_the_task_was_over_does_so_after_that(alone: Callable[..., Alone], receiver: Make, tmp_path: Path):
+    target = receiver(Tcp)
+    target.close()
+    forwarder = alone(target)
+    forwarder.write(b"one\ntwo\n")
+    forwarder.end()
+    wait_for((tmp_path / "forward.json").exists, "it has seen that nobody is there")
+    target.open()
+    forwarder.wait()
+    assert missed(str(tmp_path / "forward.json")) == 0
+    arrived(target, 2)
+    assert target.texts == [b"one", b"two"]
 
 
 @pytest.mark.needs("root", "unshare")
@@ -565,10 +594,13 @@ def test_the_longest_head_leaves_room_for_text(growing: Any):
 @pytest.mark.parametrize("transport", ["udp", "tcp"])
 def test_rsyslogd_understands_it(shared: Daemon, rsyslog: Rsyslog, transport: str):
     syslog = {"host": "127.0.0.1", "port": getattr(rsyslog, transport), "transport": transport, "facility": 17}
-    script = "while [ ! -e go ]; do sleep 0.1; done; echo out; echo naïve '[x]' >&2; seq 1 200; printf end"
+    waits = "while [ ! -e begin ]; do sleep 0.05; done"
+    script = f"{waits}; echo out; echo naïve '[x]' >&2; seq 1 200; {HOLD}; printf end"
     terms = {"name": "build", "outputMode": "separate", "logging": {"syslog": syslog, "tagPrefix": "ci-"}}
     task_id = shared.submit("sh", "-c", script, **terms)
     wait_for(lambda: _listens(rsyslog, transport), "rsyslogd is up")
+    go(shared, task_id, "begin")
+    wait_for(lambda: len(rsyslog.messages) == 202, "rsyslogd has written all but the end")
     go(shared, task_id)
     assert unforwarded(shared, task_id) == 0
     wait_for(lambda: len(rsyslog.messages) == 203, "rsyslogd has written all")
@@ -594,16 +626,17 @@ def test_the_journal_has_every_line_with_its_fields(make_daemon: Callable[..., D
     target = receiver(Tcp)
     script = "seq 1 500; head -c 400000 /dev/zero | tr '\\0' x; echo; printf '\\377 no UTF-8\\n'; echo last >&2"
     terms = {"name": "build", "outputMode": "separate", "entity": "gs-17", "logging": target.logging(journald=True, tagSuffix="!")}
-    task_id = daemon.submit("sh", "-c", script, **terms)
-    assert unforwarded(daemon, task_id) == 0
+    task_id = daemon.submit("sh", "-c", f"{script}; {HOLD}", **terms)
     entries = wait_for(lambda: len(found := journald.entries(task_id)) == 503 and found, "the journal has all")
+    wait_for(lambda: {b"last", b"\xff no UTF-8"} <= set(target.texts), "the syslog server has all of it too")
+    go(daemon, task_id)
+    assert unforwarded(daemon, task_id) == 0
     out = [each for each in entries if each["TASK_RUNNER_STREAM"] == "stdout"]
     (err,) = (each for each in entries if each["TASK_RUNNER_STREAM"] == "stderr")
     assert [each["MESSAGE"] for each in out] == [*map(str, range(1, 501)), "x" * 400_000, list(b"\xff no UTF-8")]
     assert (err["MESSAGE"], err["PRIORITY"], out[0]["PRIORITY"]) == ("last", "3", "6")
     fields = ("SYSLOG_IDENTIFIER", "TASK_RUNNER_NAME", "TASK_RUNNER_ENTITY", "TASK_RUNNER_ATTEMPT", "TASK_RUNNER_ACTION")
     assert tuple(err[name] for name in fields) == ("build!", "build", "gs-17", "1", "0")
-    wait_for(lambda: b"last" in target.texts, "the syslog server has all of it too")
 
 
 # -- refusals
@@ -667,10 +700,12 @@ def test_what_is_no_target_is_refused(text: str):
         forward.target(text)
 
 
-def test_output_is_forwarded_as_the_command_line_says(daemon: Daemon, task_runner: Run, receiver: Make):
+def test_output_is_forwarded_as_the_command_line_says(task_runner: Run, start: Start, receiver: Make, tmp_path: Path):
     target = receiver(Tcp)
-    shown = task_runner("run", "--forward", f"tcp://127.0.0.1:{target.port}", "--", "echo", "hello")
-    assert (shown.returncode, shown.stdout) == (0, "hello\n"), shown.stderr
+    script = f"echo hello; cd {tmp_path}; {HOLD}"
+    running = start("run", "--forward", f"tcp://127.0.0.1:{target.port}", "--", "sh", "-c", script)
     wait_for(lambda: target.texts == [b"hello"], "the line has come")
+    (tmp_path / "go").touch()
+    assert finish(running) == (0, b"hello\n", "")
     both = ["--forward", "udp://a", "--forward", "tcp://b"]
     assert "two syslog servers" in task_runner("run", *both, "--", "true").stderr

@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 import pytest
 from conftest import PATIENCE, ROOT, Daemon, wait_for
-from served import GUNICORN, environment, refusal
+from served import GUNICORN, LIMITS, environment, refusal
 
 from task_runner.api import binds, v1
 from task_runner.api.gate import admin_token
@@ -434,7 +434,7 @@ def test_a_unix_socket_needs_no_token_if_so_chosen(tmp_path: Path):
         stderr=subprocess.DEVNULL,
     )
     try:
-        with httpx.Client(transport=httpx.HTTPTransport(uds=str(path)), base_url="http://localhost", timeout=PATIENCE) as client:
+        with httpx.Client(transport=httpx.HTTPTransport(uds=str(path), limits=LIMITS), base_url="http://localhost", timeout=PATIENCE) as client:
 
             def answers() -> bool:
                 try:

@@ -20,6 +20,7 @@ from conftest import PATIENCE, wait_for
 from task_runner.lib import process, signals
 from task_runner.lib.clock import stamp
 from task_runner.lib.hearing import ROOM, Ending, Said, parse
+from task_runner.lib.speech import kill_marked
 from task_runner.model.codec import to_json
 from task_runner.model.state import Event, Outcome, State
 from task_runner.model.status import ContainerNote, LimitNote
@@ -234,7 +235,8 @@ def test_sigkill_is_asked_for_and_not_sent_to_the_machine_itself(sayer):
     assert (status.outcome, status.signal, word(it, "starts")) == (Outcome.CANCELLED, "SIGKILL", ["first 1"])
 
 
-def test_what_does_not_obey_is_ended_and_what_it_ran_is_killed(sayer):
+def test_what_does_not_obey_is_ended_and_what_it_ran_is_killed(sayer, monkeypatch):
+    monkeypatch.setenv("SAYER_OBEYS_WITHIN", "0.5")
     it = sayer(remote("stage.note(); " + RUNS + "stage.hang()"), graceSeconds=0.1)
     it.until(lambda status: status.state is State.RUNNING, "it runs")
     # stands for a process of the container: none of the runner's descendants
@@ -252,6 +254,28 @@ def test_what_does_not_obey_is_ended_and_what_it_ran_is_killed(sayer):
     assert status.receipt.survivors == []
     assert status.actions[0].container is not None
     assert status.actions[0].container.left
+
+
+def test_who_has_been_killed_has_time_to_die(monkeypatch):
+    """As one that gets no processor for a while: it is no survivor."""
+    reached, send = [], process.send
+
+    def late(each: process.Process, number: int) -> bool:
+        if number != signal.SIGKILL:
+            return send(each, number)
+        reached.append(each.pid)
+        return len(reached) < 7 or send(each, number)
+
+    monkeypatch.setattr(process, "send", late)
+    task_id = os.urandom(8).hex()
+    slow = subprocess.Popen(["sleep", "600"], env={**os.environ, process.MARK: task_id})
+    try:
+        assert kill_marked(task_id) == []
+        assert slow.wait(PATIENCE) == -signal.SIGKILL
+        assert reached[0] == slow.pid
+    finally:
+        slow.kill()
+        slow.wait()
 
 
 def test_a_client_s_signals_are_passed_on(sayer):
@@ -359,7 +383,8 @@ def test_the_next_runner_goes_on_with_the_same_try_and_then_with_the_rest(sayer)
         shell("echo three"),
     ]
     it = sayer(*actions, cleanup=[shell("echo tidied")])
-    before = it.until(lambda status: status.current_action_idx == 1 and status.state is State.RUNNING, "it runs")
+    # that it is at hand is told before its process is started
+    before = it.until(lambda status: status.current_action_idx == 1 and word(it, "starts") and status.state is State.RUNNING, "it runs")
     died(it)
     after = sayer(*actions, cleanup=[shell("echo tidied")], follows=it)
     status = after.wait()

@@ -11,15 +11,16 @@ import shutil
 import socket
 import sys
 import tarfile
+import threading
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, Daemon
+from conftest import PATIENCE, ROOT, Daemon
 from i3dclient import TASK, I3d
-from machinery import Site
+from machinery import Handler, Site
 
 from task_runner.service.settings import Settings
 
@@ -55,8 +56,8 @@ class Game:
             template.write_text(text)
         self.daemon.start()
 
-    def build(self, version: str, *, spoilt: bool = False) -> str:
-        """Put a build on the site; returns its id."""
+    def build(self, version: str, *, spoilt: bool = False, gate: threading.Event | None = None) -> str:
+        """Put a build on the site; returns its id. ``gate``: it is sent when this is set."""
         made = io.BytesIO()
         with tarfile.open(fileobj=made, mode="w") as archive:
             archive.add(EXAMPLE / "build/server", "./server")
@@ -67,7 +68,13 @@ class Game:
         archive_bytes = gzip.compress(made.getvalue())
         build = hashlib.sha256(archive_bytes).hexdigest()
         sent = archive_bytes + b"x" if spoilt else archive_bytes
-        self._site.on(f"/{build}.tar.gz", lambda request: request.reply(200, sent))
+
+        def send(request: Handler) -> None:
+            if gate is not None:
+                gate.wait(PATIENCE)
+            request.reply(200, sent)
+
+        self._site.on(f"/{build}.tar.gz", send)
         return build
 
     def ask(self, instance: int) -> dict[str, Any] | None:
@@ -124,8 +131,11 @@ def test_a_server_is_deployed_updated_restarted_and_stopped(game: Game):
     assert game.ask(77) == saying("1.0", 77)
 
     # a new version, under a daemon that is killed meanwhile
-    second = deploy(game.build("1.1"))
+    killed = threading.Event()
+    second = deploy(game.build("1.1", gate=killed))
     i3d.wait(second["id"], 1)
+    game.daemon.kill()
+    killed.set()
     game.daemon.restart()
     assert ended(second) == (127, "Done")
     assert game.ask(77) == saying("1.1", 77)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 
 import pytest
 from conftest import Daemon, wait_for
@@ -42,7 +44,7 @@ def test_a_morning(make_daemon: Callable[..., Daemon], restarting: bool):
     # a server that runs, and is held
     served = i3d.only(i3d.create("serve", 101, taskActionParam=[{"paramName": "gate", "paramValue": str(gate)}]))
     calm.wait(served, 1)
-    assert i3d.one("PUT", f"{TASK}/{served}")["resultCode"] == 2
+    i3d.turn(served, 2)
     v1 = daemon.http.get("/v1/tasks", params={"entity": "101"}).json()[0]["taskId"]
     assert daemon.stands_still(v1)
 
@@ -62,7 +64,7 @@ def test_a_morning(make_daemon: Callable[..., Daemon], restarting: bool):
     # the server goes on, ends, and what it has held follows
     assert i3d.task(held)["resultCode"] == 0
     assert i3d.task(served)["resultCode"] == 2
-    assert i3d.one("PUT", f"{TASK}/{served}")["resultCode"] == 1
+    i3d.turn(served, 1)
     gate.touch()
     assert calm.wait(served)["resultCode"] == 127
     assert calm.wait(held)["resultCode"] == 127
@@ -72,6 +74,29 @@ def test_a_morning(make_daemon: Callable[..., Daemon], restarting: bool):
     assert sorted(log.read_text().splitlines()) == ["101 7", "102 7", "103 7"]
     listed = [each["id"] for each in i3d.get(TASK).json()]
     assert listed == [later, *sorted(free, reverse=True), held, served]
+
+
+def test_a_task_whose_end_is_just_being_stored_is_not_over_in_its_batch(make_daemon: Callable[..., Daemon]):
+    daemon = make_daemon(dialects=["i3d"])
+    hold, gate = daemon.state_dir.parent / "hold", daemon.state_dir.parent / "gate"
+    daemon.start(TASK_RUNNER_FAILPOINT=f"store.after-commit~{hold}")
+    assert daemon.http.put("/v1/templates/serve", json=TEMPLATES["serve"]).status_code == 201
+    i3d = I3d(daemon)
+    batch = i3d.create("serve", 5, taskActionParam=[{"paramName": "gate", "paramValue": str(gate)}])
+    number = i3d.only(batch)
+    i3d.wait(number, 1)
+    hold.touch()
+    gate.touch()
+    with closing(sqlite3.connect(f"file:{daemon.state.database}?mode=ro", uri=True)) as store:
+        wait_for(lambda: store.execute("SELECT outcome FROM tasks").fetchall() == [("succeeded",)], "the store has it")
+    shown = i3d.one("GET", f"{BATCH}/{batch['id']}")
+    assert (shown["numTasksOk"], shown["finishedAt"], shown["taskIds"]) == (0, 0, {str(number): 1})
+    [known] = daemon.http.get("/v1/batches").json()
+    assert (known["states"], known["numTasksOk"], known["finishedAt"]) == ({"running": 1}, 0, None)
+    hold.unlink()
+    assert i3d.wait(number)["resultCode"] == 127
+    over = i3d.one("GET", f"{BATCH}/{batch['id']}")
+    assert (over["numTasksOk"], over["finishedAt"] > 0, over["taskIds"]) == (1, True, {str(number): 127})
 
 
 def test_a_daemon_that_is_killed_under_a_task_shows_it_as_it_is(make_daemon: Callable[..., Daemon]):

@@ -170,12 +170,18 @@ def test_sockets_of_systemd_are_told_apart_by_their_addresses(make_served: Calla
         *activate, *(f"--setenv={name}" for name in _VARIABLES), *SERVE, ready=False,
         dialects=["executor"], dialect_binds={"executor": f"127.0.0.1:{own}"}, executor_auth="none",
     )  # fmt: skip
-    wait_for(lambda: Path(main).exists(), "systemd listens")
+    wait_for(lambda: _listens(own), "systemd listens: it begins with the other one")
     assert served.at(f"127.0.0.1:{own}").get("/getTasks").json() == []
     assert served.at(f"127.0.0.1:{own}").get("/v1/tasks", headers=served.token).status_code == 404
     assert served.at(f"unix:{main}").get("/v1/tasks", headers=served.token).json() == []
     assert served.at(f"unix:{main}").get("/v1/tasks").status_code == 401
     assert served.url == f"unix://{main}"
+
+
+def _listens(port: int) -> bool:
+    """Whether somebody does, as the kernel has it: to ask by a connection would start what waits there."""
+    table = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return any(fields[1].endswith(f":{port:04X}") and fields[3] == "0A" for fields in table)
 
 
 #: systemd-socket-activate hands on these alone

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+import select
 import socket
 import ssl
 import stat
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import PATIENCE
 from machinery import Bench, Ended, Handler, Site
 
 ROOT_ONLY = pytest.mark.needs("root")
@@ -180,6 +182,7 @@ def test_connecting_has_a_time_of_its_own(bench: Bench, site: Site):
             for each in held:  # until nobody more is let in
                 each.setblocking(False)
                 each.connect_ex(full.getsockname())
+            assert select.select([full], [], [], PATIENCE)[0], "one is in: there is no room for another"
             fetch = {"url": f"http://127.0.0.1:{full.getsockname()[1]}/", "connectSeconds": 0.2, "timeoutSeconds": 600}
             refused(bench, {"fetch": fetch}, "there was no connection within 0.2 seconds")
         finally:

@@ -461,8 +461,8 @@ def test_no_answer_in_time_is_a_try_that_failed(tmp_path, receiver, quick, monke
     async def go() -> None:
         async with post(tmp_path) as made:
             task = await made.accept({"url": receiver.url, "on": ["pending"]})
-            await made.until(lambda: [each.last_error for each in made.notifier.of_task(task.id)] != [None])
-            assert made.notifier.of_task(task.id)[0].last_error == "no answer within 0.2 s"
+            error = await made.until(lambda: made.notifier.of_task(task.id)[0].last_error)
+            assert error == "no answer within 0.2 s"  # the next try, which succeeds, is not far
             await made.until(lambda: made.states(task) == ["delivered"])
 
     asyncio.run(go())
@@ -584,7 +584,7 @@ class Wrapped:
         return getattr(self._store, name)
 
 
-def test_a_removed_tasks_notifications_are_still_sent_and_go_with_the_last(tmp_path, receiver):
+def test_a_removed_tasks_notifications_are_still_sent_and_go_with_the_last(tmp_path, receiver, slow):
     receiver.answer = lambda request: 500 if request.type == "succeeded" else 200
 
     async def go() -> None:
@@ -592,7 +592,7 @@ def test_a_removed_tasks_notifications_are_still_sent_and_go_with_the_last(tmp_p
             task = await made.accept({"url": receiver.url, "on": ["pending", "succeeded"]})
             await made.until(lambda: made.states(task) == ["delivered"])
             await made.become(task, State.EXITED, Outcome.SUCCEEDED)
-            await made.until(lambda: receiver.types() == ["pending", "succeeded"])
+            await made.until(lambda: made.notifier.of_task(task.id)[1].tries == 1)
             await made.book.write(statements.remove(task.id))
             assert made.types(task) == ["succeeded"]
             receiver.answer = lambda _request: 200
@@ -600,7 +600,7 @@ def test_a_removed_tasks_notifications_are_still_sent_and_go_with_the_last(tmp_p
             await made.until(lambda: made.types(task) == [])
 
     asyncio.run(go())
-    assert set(receiver.types()) == {"pending", "succeeded"}
+    assert receiver.types() == ["pending", "succeeded", "succeeded"]
 
 
 def test_it_is_sent_once_more_when_somebody_asks(tmp_path, receiver):
@@ -791,21 +791,18 @@ def test_a_change_is_written_down_once_wherever_the_daemon_dies(
     go = daemon.state_dir.parent / "go"
     body = {"command": ["sh", "-c", command, str(go)], "notify": [{"url": receiver.url, "on": STATES}]}
     key = {"Idempotency-Key": "one"}
-    with contextlib.suppress(Exception):
-        daemon.post("/v1/tasks", body, headers=key)
     at_its_end = place == "watch.after-note:2"
-    if not at_its_end:
-        daemon.wait_dead()
-        daemon.restart()
+    with contextlib.suppress(httpx.TransportError):
+        first = daemon.post("/v1/tasks", body, headers=key).json()
+        if at_its_end:  # on a busy machine there is one change more before its end, and it dies of that
+            daemon.wait_state(first["taskId"], "running")
+            go.touch()
+    daemon.wait_dead()
+    daemon.restart()
     task_id = daemon.post("/v1/tasks", body, headers=key).json()["taskId"]
-    try:
+    if not at_its_end:
         daemon.wait_state(task_id, "running")
-    except httpx.TransportError:
-        pass  # on a busy machine there is one change more before its end, and it dies of that
     go.touch()
-    if at_its_end:
-        daemon.wait_dead()
-        daemon.restart()
     daemon.wait(task_id)
     wait_for(lambda: {n["state"] for n in notifications(daemon, task_id)} == {"delivered"}, "all is delivered")
     assert [n["type"] for n in notifications(daemon, task_id)] == ["pending", "running", "succeeded"]

@@ -40,13 +40,16 @@ def refused(daemon: Daemon, status: int = 400, **body: Any) -> dict[str, Any]:
 
 
 def test_a_task_runs_at_its_time_and_not_before(shared: Daemon) -> None:
-    at = time.time() + 1.5
-    task_id = shared.submit("true", executeAt=at)
-    task = shared.task(task_id)
-    assert (task["state"], datetime.fromisoformat(task["executeAt"]).timestamp()) == ("scheduled", pytest.approx(at))
+    soon, far = time.time() + 1.5, time.time() + 3600
+    task_id, waiting = shared.submit("true", executeAt=soon), shared.submit("true", executeAt=far)
+    task = shared.task(waiting)
+    at = datetime.fromisoformat(task["executeAt"]).timestamp()
+    assert (task["state"], at) == ("scheduled", pytest.approx(far, rel=0, abs=1e-3))
     assert task["executeAt"] in task["pendingReason"]
     task = shared.wait(task_id)
-    assert datetime.fromisoformat(task["startedAt"]).timestamp() >= at
+    assert datetime.fromisoformat(task["startedAt"]).timestamp() >= soon
+    assert shared.task(waiting)["state"] == "scheduled"
+    assert shared.post(f"/v1/tasks/{waiting}/stop").json()["outcome"] == "cancelled"
 
 
 @pytest.mark.parametrize("at", [0, None, 1.0, "2001-01-01T00:00:00+01:00", "2001-01-01T00:00:00Z"])

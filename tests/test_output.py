@@ -236,12 +236,7 @@ def test_streams_are_limited_and_one_that_was_left_is_free_again(make_daemon: Ca
             assert "max_streams" in refused.json()["detail"]
             assert get(daemon, task_id).content == b"x\n"
         # the command is silent: that its readers have gone is learnt from the connections alone
-        wait_for(lambda: _has_a_free_stream(daemon), "the streams are free")
-
-
-def _has_a_free_stream(daemon: Daemon) -> bool:
-    with daemon.http.stream("GET", "/v1/events") as response:
-        return response.status_code == 200
+        wait_for(lambda: "\ntask_runner_streams 0.0\n" in daemon.http.get("/metrics").text, "the streams are free")
 
 
 def test_an_orderly_end_of_the_daemon_ends_the_streams(daemon: Daemon):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -326,9 +327,43 @@ def test_a_process_that_keeps_the_pipe_open_is_not_waited_for(
     log.begin()
     with subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=log.stdout) as survivor:
         run(log, "echo", "one")
+        # the filter is given up a moment from now, and on a busy machine it may not even have begun
+        wait_for(lambda: Path(directory.output).read_bytes() == b"one\n", "it has passed on what there was")
         log.end()
         assert log.filters == set()
         survivor.terminate()
+    assert Path(directory.output).read_bytes() == b"one\n"
+
+
+def test_a_filter_that_stood_still_with_the_whole_machine_is_not_given_up(
+    logs: Logs, directory: AttemptDirectory, monkeypatch: pytest.MonkeyPatch
+):
+    """The runner may be the first to go on: the time it would wait is over then, and the filter has done nothing."""
+    go_on, held = signal.pidfd_send_signal, list[tuple[int, int]]()
+
+    class Standstill:
+        def __init__(self) -> None:
+            self._looks, self._poll = 0, poll()
+
+        def register(self, fd: int, events: int) -> None:
+            self._poll.register(fd, events)
+
+        def poll(self, milliseconds: float) -> list[tuple[int, int]]:
+            self._looks += 1
+            if self._looks == 1:
+                return []
+            while held:
+                go_on(*held.pop(0))
+            return self._poll.poll(milliseconds)
+
+    log = logs()
+    log.begin()
+    os.kill(the_filter(log), signal.SIGSTOP)
+    run(log, "echo", "one")
+    poll = select.poll
+    monkeypatch.setattr(outputpipe.select, "poll", Standstill)
+    monkeypatch.setattr(outputpipe.signal, "pidfd_send_signal", lambda fd, number: held.append((fd, number)))
+    log.end()
     assert Path(directory.output).read_bytes() == b"one\n"
 
 
@@ -349,6 +384,26 @@ def test_a_filter_may_be_at_its_end_before_it_is_waited_for(
     run(log, "echo", "one")
     log.end()
     assert log.filters == set()
+    assert Path(directory.output).read_bytes() == b"one\n"
+
+
+def test_a_filter_that_ends_as_soon_as_it_can_is_waited_for_by_the_kernel_too(
+    logs: Logs, directory: AttemptDirectory, monkeypatch: pytest.MonkeyPatch
+):
+    """Else what it has used would count as used by the commands."""
+    log = logs()
+    log.begin()
+    pid, sink, close = the_filter(log), log.stdout, os.close
+
+    def slowly(fd: int) -> None:
+        close(fd)
+        if fd == sink:
+            wait_for(lambda: not os.path.exists(f"/proc/{pid}"), "the filter is gone, and the kernel has waited for it")
+
+    run(log, "echo", "one")
+    with monkeypatch.context() as patched:
+        patched.setattr(outputpipe.os, "close", slowly)
+        log.end()
     assert Path(directory.output).read_bytes() == b"one\n"
 
 

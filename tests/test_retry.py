@@ -63,7 +63,7 @@ def test_a_stopped_task_is_not_tried_again(shared: Daemon) -> None:
 def test_only_the_named_endings_are_tried_again(shared: Daemon) -> None:
     task = shared.wait(shared.submit("false", retry={"count": 5, "on": ["lost", "timed_out"], **QUICK}))
     assert (task["outcome"], task["attempt"]) == ("failed", 1)
-    task = shared.wait(shared.submit("sleep", "9", timeoutSeconds=0.05, retry={"count": 1, "on": ["timed_out"], **QUICK}))
+    task = shared.wait(shared.submit("sleep", "99", timeoutSeconds=0.05, retry={"count": 1, "on": ["timed_out"], **QUICK}))
     assert (task["outcome"], task["attempt"]) == ("timed_out", 2)
 
 

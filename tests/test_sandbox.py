@@ -250,6 +250,7 @@ def _lives(each: process.Process) -> bool:
 def test_a_signal_reaches_the_command_once(shared: Daemon):
     task_id = sandboxed(shared, "trap 'echo usr1' USR1; trap 'echo term; exit 0' TERM; echo ready; while :; do sleep 0.1; done")
     shared.wait_output(task_id, b"ready")
+    shared.wait_state(task_id, "running")  # which the daemon may hear of after that
     assert shared.post(f"/v1/tasks/{task_id}/signal", {"signal": "SIGUSR1"}).status_code < 300
     shared.wait_output(task_id, b"usr1")
     shared.post(f"/v1/tasks/{task_id}/signal", {"signal": "SIGTERM"})
@@ -264,6 +265,7 @@ def test_pause_and_resume(shared: Daemon):
     shared.wait_state(task_id, "running")
     shared.post(f"/v1/tasks/{task_id}/pause").raise_for_status()
     shared.wait_state(task_id, "paused")
+    wait_for(lambda: shared.stands_still(task_id), "all of it is stopped: who was in the middle of a write a moment later")
     size = ticks.stat().st_size
     time.sleep(0.2)
     assert ticks.stat().st_size == size

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -405,7 +406,8 @@ def _events(daemon: Daemon, path: str) -> bytes:
     with daemon.http.stream("GET", path, headers={"Last-Event-ID": "0"}) as response:
         for chunk in response.iter_raw():
             data += chunk
-            states = [json.loads(line[5:])["state"] for line in data.split(b"\n") if line.startswith(b"data:") and line.endswith(b"}")]
+            whole = data.split(b"\n")[:-1]  # behind the last end of a line there is the beginning of another
+            states = [json.loads(line[5:])["state"] for line in whole if line.startswith(b"data:") and line.endswith(b"}")]
             if states and states[-1] in ("exited", "lost", "running"):
                 return data
     return data
@@ -416,7 +418,8 @@ def _everything_that_is_kept(daemon: Daemon) -> dict[str, bytes]:
     for directory, _names, files in os.walk(daemon.state_dir):
         for name in files:
             path = Path(directory) / name
-            if path.is_file():
-                found[str(path.relative_to(daemon.state_dir))] = path.read_bytes()
+            with contextlib.suppress(FileNotFoundError):  # it was a temporary one, and is gone
+                if path.is_file():
+                    found[str(path.relative_to(daemon.state_dir))] = path.read_bytes()
     assert "tasks.db-wal" in found
     return found

@@ -169,6 +169,21 @@ async def test_a_launch_that_nothing_came_of_is_recalled_and_made_again(made):
 
 
 @in_world()
+async def test_a_second_stop_only_shortens_the_grace_also_where_no_runner_has_heard_of_the_first(made):
+    made.environment.swallow = True
+    requests = [(("SIGINT", 7.0), ("SIGTERM", 3600.0)), ((None, None), (None, 3600.0)), ((None, None), ("SIGINT", 2.0))]
+    ids = [await made.submit("sleep") for _ in requests]
+    for task_id, both in zip(ids, requests, strict=True):
+        for signal, grace in both:
+            await made.service.control.stop(task_id, signal=signal, grace=grace, wait=0)
+        assert made.state(task_id) is State.STARTING
+    for launch in made.environment.launches:
+        made.environment._start(launch)
+    receipts = [(await made.over(task_id)).record.status.receipt for task_id in ids]
+    assert [(each.signal, each.grace_seconds) for each in receipts] == [("SIGINT", 7.0), ("SIGTERM", None), ("SIGTERM", 2.0)]
+
+
+@in_world()
 async def test_a_task_whose_runner_vanished_is_lost_with_evidence(made):
     task_id = await made.submit("sleep")
     await made.until(lambda: made.state(task_id) is State.RUNNING)

@@ -52,6 +52,7 @@ class Box:
         )
         wait_for(lambda: (self.root / "ready").exists(), "the box is ready")
         self.pid = next(each.pid for each in process.descendants(self._process.pid))
+        wait_for(lambda: len(self.processes()) == 2, "its shell sleeps: from now on it starts nobody")
 
     def processes(self) -> list[process.Process]:
         return [each for each in [process.look(self.pid), *process.descendants(self.pid)] if each and each.alive]
@@ -70,6 +71,12 @@ def box(tmp_path: Path) -> Iterator[Box]:
     box = Box(f"SANDBOX_MAIN_CONTAINER=box {tmp_path}")
     yield box
     box.close()
+
+
+def is_program(pid: int, *names: str) -> bool:
+    """Whether it has become this program, its exec being over: a moment after it has the name it has its environment."""
+    seen = process.look(pid)
+    return seen is not None and seen.command in names and Path(f"/proc/{pid}/environ").read_bytes() != b""
 
 
 def beside(daemon: Daemon, shell: str, sidecar: dict[str, Any], **more: Any) -> str:
@@ -189,7 +196,7 @@ def test_what_the_target_may_not_follow_is_not_followed_for_it(shared: Daemon, b
     (box.root / "tmp").rmdir()
     (box.root / "tmp").symlink_to("data")
     try:
-        wait_for(lambda: process.look(target.pid).command in ("sleep", "busybox"))
+        wait_for(lambda: is_program(target.pid, "sleep", "busybox"))
         wait_for(lambda: os.path.exists(f"/proc/{target.pid}/root/bin/busybox"))
         task, output = ended(shared, "ls", {"pid": target.pid}, parameters={"workingDirectory": "/data"})
         brought, place = ended(shared, "echo $TASK_RUNNER_FILES", {"pid": target.pid}, files=[{"path": "a", "text": ""}])
@@ -204,7 +211,7 @@ def test_what_the_target_may_not_follow_is_not_followed_for_it(shared: Daemon, b
 def test_a_process_of_another_user_is_no_target_among_this_machines_files(shared: Daemon, tmp_path: Path):
     other = subprocess.Popen(["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "sleep", "600"], env={"PATH": "/usr/bin:/bin", "TRAP": f"set {tmp_path}"})
     try:
-        wait_for(lambda: process.look(other.pid).command == "sleep")
+        wait_for(lambda: is_program(other.pid, "sleep"))
         for target in ({"pid": other.pid}, {"mark": f"TRAP=set {tmp_path}"}):
             task, output = ended(shared, "echo $TRAP", target)
             assert (task["outcome"], output) == ("failed", "")
@@ -258,7 +265,7 @@ def test_without_its_files_nothing_of_the_target_says_what_is_loaded(shared: Dae
 def test_it_has_no_more_capabilities_than_the_target(shared: Daemon, box: Box):
     few = subprocess.Popen(["setpriv", "--bounding-set=-sys_admin,-net_raw", "sleep", "600"])
     try:
-        wait_for(lambda: process.look(few.pid).command == "sleep")
+        wait_for(lambda: is_program(few.pid, "sleep"))
         bounding = next(line for line in Path(f"/proc/{few.pid}/status").read_text().splitlines() if line.startswith("CapBnd"))
         task, output = ended(shared, "grep -E '^(CapBnd|CapEff|NoNew)' /proc/self/status", {"pid": few.pid})
     finally:
@@ -446,7 +453,7 @@ def test_where_tasks_are_not_root_no_sidecar_is_among_this_machines_files(make_d
     assert "root among the files" in refusal(daemon, {"sidecar": {"pid": 1, "namespaces": ["net"]}})["sidecar.namespaces"]
     host = subprocess.Popen(["unshare", "-m", "sleep", "600"])
     try:
-        wait_for(lambda: process.look(host.pid).command == "sleep")
+        wait_for(lambda: is_program(host.pid, "sleep"))
         task, _output = ended(daemon, "true", {"pid": host.pid})
     finally:
         host.kill()

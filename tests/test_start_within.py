@@ -16,6 +16,7 @@ from test_service import World, in_world
 from task_runner.errors import StorageFull
 from task_runner.model.state import Outcome, State
 from task_runner.service.batchform import parse_batch
+from task_runner.service.waiting import UNCONSIDERED
 
 SETTINGS = {"pools": '{"one": 1}'}
 REASON = "it was not started within 5 s: pool one: 1 of 1 places are taken"
@@ -179,6 +180,9 @@ async def test_a_batch_counts_it_as_failed(made):
 
 # -- as a client sees it
 
+#: seconds: what is asked for counts from the request on, and a disk that stands still for a while may use up the first
+LIMITS = (0.3, 5, 30)
+
 
 @pytest.fixture
 def full_pool(shared: Daemon) -> Any:
@@ -190,10 +194,13 @@ def full_pool(shared: Daemon) -> Any:
 
 
 def test_its_task_says_that_it_never_ran_and_who_waits_for_it_is_told(full_pool: Daemon) -> None:
-    task_id = full_pool.submit("true", pools=["one"], startWithinSeconds=0.3)
-    needs_it = full_pool.submit("true", after=[{"task": task_id}])
-    bears_it = full_pool.submit("true", after=[{"task": task_id, "on": "end"}])
-    task = full_pool.wait(task_id)
+    for within in LIMITS:
+        task_id = full_pool.submit("true", pools=["one"], startWithinSeconds=within)
+        needs_it = full_pool.submit("true", after=[{"task": task_id}])
+        bears_it = full_pool.submit("true", after=[{"task": task_id, "on": "end"}])
+        task = full_pool.wait(task_id)
+        if UNCONSIDERED not in task["error"]:
+            break
     facts = {key: task[key] for key in ("state", "outcome", "startedAt", "exitCode", "signal", "receipt", "attempt")}
     assert facts == {
         "state": "exited",
@@ -204,8 +211,8 @@ def test_its_task_says_that_it_never_ran_and_who_waits_for_it_is_told(full_pool:
         "receipt": None,
         "attempt": 1,
     }
-    assert task["error"] == "it was not started within 0.3 s: pool one: 1 of 1 places are taken"
-    assert task["spec"]["startWithinSeconds"] == 0.3
+    assert task["error"] == f"it was not started within {within} s: pool one: 1 of 1 places are taken"
+    assert task["spec"]["startWithinSeconds"] == within
     assert not os.path.exists(full_pool.state.tasks.attempt(task_id, 1).status)
     assert full_pool.wait(bears_it)["outcome"] == "succeeded"
     fallen = full_pool.wait(needs_it)
@@ -213,7 +220,7 @@ def test_its_task_says_that_it_never_ran_and_who_waits_for_it_is_told(full_pool:
         "cancelled", f"task {task_id}, which it waits for, ended timed_out",
     )  # fmt: skip
     words = full_pool.http.get(f"/v1/tasks/{task_id}/explain").json()["summary"]
-    assert "It was not started within 0.3 s: pool one: 1 of 1 places are taken." in words
+    assert f"It was not started within {within} s: pool one: 1 of 1 places are taken." in words
 
 
 @pytest.mark.parametrize("value", [0, -1, "soon", 1e12, True])
@@ -240,6 +247,9 @@ def test_a_killed_daemon_does_not_stop_its_clock(make_daemon: Callable[..., Daem
 
 def test_run_says_why_and_ends_as_for_a_time_limit(task_runner: Run, daemon: Daemon) -> None:
     assert task_runner("drain").returncode == 0
-    done = task_runner("run", "--start-within", "0.3s", "true")
+    for within in LIMITS:
+        done = task_runner("run", "--start-within", f"{within}s", "true")
+        if UNCONSIDERED not in done.stderr:
+            break
     assert done.returncode == 124
-    assert "it was not started within 0.3 s: the daemon is draining" in done.stderr
+    assert f"it was not started within {within} s: the daemon is draining" in done.stderr

@@ -177,8 +177,11 @@ def install(program: Path) -> None:
         distribution = metadata.distribution(name)
         for top in {path.parts[0] for path in distribution.files or [] if path.parts[0] != ".."}:
             source = Path(str(distribution.locate_file(top)))
-            if source.exists():
-                subprocess.run(["cp", "-a", source, library], check=True)
+            if source.is_dir():
+                # a module that a neighbour compiles has a name of its own until it is whole
+                shutil.copytree(source, library / top, True, shutil.ignore_patterns("*.pyc.*"), dirs_exist_ok=True)
+            elif source.exists():
+                shutil.copy2(source, library, follow_symlinks=False)
     # it can write nothing there
     subprocess.run([sys.executable, "-m", "compileall", "-q", library / "task_runner"], check=True)
     (program / "bin").mkdir()
@@ -318,10 +321,14 @@ def test_a_task_lives_through_sigkill_of_every_process_of_the_daemon(machine: Ma
 
 def test_a_task_lives_through_a_reload(machine: Machine, task_id: str) -> None:
     main = machine.main_pid
-    worker = machine.run("pgrep", "-P", str(main)).stdout
+
+    def workers() -> set[str]:
+        return set(machine.run("pgrep", "-P", str(main)).stdout.split())
+
+    before = workers()
     assert machine.run("systemctl", "reload", "task-runner").returncode == 0
-    wait_for(lambda: machine.run("pgrep", "-P", str(main)).stdout not in ("", worker), "another daemon")
-    wait_for(lambda: worker not in machine.run("pgrep", "-P", str(main)).stdout, "the old one has gone")
+    wait_for(lambda: workers() - before, "another daemon")
+    wait_for(lambda: not workers() & before, "the old one has gone")
     machine.wait_ready()
     assert machine.main_pid == main
     check_true_ending(machine, task_id)

@@ -31,7 +31,7 @@ GREETING = {
         "actions": [{"machine": "process", "parameters": {"shell": "for i in $(seq ${times}); do echo ${who}; done"}}],
         "name": "greet ${who}",
         "tags": {"kind": "greeting", "times": "${times}"},
-        "timeoutSeconds": "${times}",
+        "graceSeconds": "${times}",
         "outputTimestamps": "${loud}",
     },
 }
@@ -331,8 +331,10 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Any:
     folder = tmp_path_factory.mktemp("templates")
     (folder / "conf").mkdir()
     daemon = Daemon(folder / "state", templates_dir=folder / "conf")
-    yield daemon.start()
-    daemon.close()
+    try:
+        yield daemon.start()
+    finally:
+        daemon.close()
 
 
 @pytest.fixture
@@ -359,7 +361,7 @@ def test_a_task_is_made_of_a_template(shared: Daemon):
     assert shared.output(task["taskId"]) == b"it's me\n" * 2
     assert (task["template"], task["name"], task["outcome"]) == ("greet", "greet it's me", "succeeded")
     assert task["tags"] == {"kind": "greeting", "times": "2"}
-    assert task["spec"]["timeoutSeconds"] == 2
+    assert task["spec"]["graceSeconds"] == 2
 
 
 def test_fields_beside_a_template_override_and_tags_are_merged(shared: Daemon):

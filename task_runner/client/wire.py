@@ -21,8 +21,8 @@ from task_runner.errors import InvalidRequest
 #: seconds to establish a connection
 CONNECT = 10.0
 #: a client that follows a thousand tasks has a thousand connections; idle ones are kept for a moment only:
-#: the server closes what is idle for 5 s, and a request that was just on its way there would be lost
-_LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=20, keepalive_expiry=2.0)
+#: gunicorn closes what is idle for 2 s (uvicorn: 5 s), and a request that was just on its way there would be lost
+_LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=20, keepalive_expiry=1.0)
 
 
 def socket(link: Link) -> dict[str, Any]:

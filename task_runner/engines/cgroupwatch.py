@@ -11,14 +11,14 @@ from __future__ import annotations
 import os
 import select
 import threading
-import time
 
 from task_runner.engines import cgroupuse
 from task_runner.engines.cgroupuse import Groups
 from task_runner.model.status import Accounting
 
-#: seconds for the kernel to tell of a group that has been removed
-_REMOVAL = 1.0
+#: seconds for the kernel to tell of a group that has been removed, and in how many turns they are waited for: a machine
+#: that stands still meanwhile takes one of them, and not the kernel's time
+_REMOVAL, _TURNS = 1.0, 10
 #: seconds for a watch to have read the last figures, once the engine says that the container has ended
 _LAST = 3.0
 
@@ -151,12 +151,10 @@ def _heard_last(groups: Groups, alarm: int) -> int:
     """How often it has sounded for a group that is gone: the last time for that."""
     if groups.version("memory") == 2:
         return 0
-    deadline = time.monotonic() + _REMOVAL
+    poll = select.poll()
+    poll.register(alarm, select.POLLIN)
     events = 0
-    while (left := deadline - time.monotonic()) > 0:
-        poll = select.poll()
-        poll.register(alarm, select.POLLIN)
-        if not poll.poll(left * 1000):
-            break
-        events += _heard(groups, alarm)
+    for _ in range(_TURNS):
+        if poll.poll(_REMOVAL / _TURNS * 1000):
+            events += _heard(groups, alarm)
     return events - 1

@@ -40,8 +40,6 @@ from task_runner.model.walls import TaskLimits
 
 #: seconds for others who are at a container that is to be removed, or that is just ending
 _REMOVAL = 20.0
-#: of a file in /proc that Podman was about to read
-_VANISHED = "no such process"
 #: how often Podman looks whether a container has ended
 _INTERVAL = "100ms"
 #: seconds between two looks at an output that cannot be followed; they grow, for each look reads it from its beginning
@@ -179,7 +177,7 @@ class DockerEngine:
             except errors.NotFound:
                 return None
             except errors.APIError as error:
-                if _VANISHED not in str(error.explanation) or time.monotonic() > deadline:
+                if listing.VANISHED not in str(error.explanation) or time.monotonic() > deadline:
                     raise
             time.sleep(_PAUSE)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import http.client
 import json
 import socket
+import time
 from collections.abc import Mapping
 from email.message import Message
 from typing import Any
@@ -18,6 +19,10 @@ from task_runner.errors import EngineFailed
 
 #: seconds for each answer
 _PATIENCE = 120.0
+#: in the words of Podman, which was about to read a file in /proc of a process that ended just then: it is asked again
+VANISHED = "no such process"
+#: seconds for which it is, and between two times
+_ENDING, _PAUSE = 20.0, 0.1
 
 
 class Connection(http.client.HTTPConnection):
@@ -41,8 +46,7 @@ def find(name: str, path: str, labels: Mapping[str, str]) -> list[Found]:
     connection = Connection(path, _PATIENCE)
     try:
         version = _ask(connection, "/_ping")[0].get("Api-Version")
-        _, body = _ask(connection, f"{f'/v{version}' if version else ''}/containers/json?{query}")
-        found = json.loads(body)
+        found = json.loads(_list(connection, f"{f'/v{version}' if version else ''}/containers/json?{query}"))
         if not isinstance(found, list):
             raise ValueError("what it says is no list")
         return [_found(each) for each in found]
@@ -50,6 +54,18 @@ def find(name: str, path: str, labels: Mapping[str, str]) -> list[Found]:
         raise EngineFailed(f"{name} does not answer at {path}: {error}") from error
     finally:
         connection.close()
+
+
+def _list(connection: http.client.HTTPConnection, path: str) -> bytes:
+    """Podman looks at each container for its list, and where one ends meanwhile there is no list at all."""
+    deadline = time.monotonic() + _ENDING
+    while True:
+        try:
+            return _ask(connection, path)[1]
+        except EngineFailed as error:
+            if VANISHED not in str(error) or time.monotonic() > deadline:
+                raise
+        time.sleep(_PAUSE)
 
 
 def _ask(connection: http.client.HTTPConnection, path: str) -> tuple[Message, bytes]:

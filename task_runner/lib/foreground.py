@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import select
+import signal
 import sys
 from typing import Any, BinaryIO
 
@@ -48,6 +49,8 @@ def main(argv: list[str]) -> int:
     os.umask(0o077)
     directory.create()
     forbid_new_privileges()
+    # one that comes before the runner listens waits for that, and is not lost
+    signal.pthread_sigmask(signal.SIG_BLOCK, signals.HANDLED)
     signals.install()
     places = cgroups.find(cgroups.name_of(directory.task)) if spec.limits is not None else None
     options = Options(locks=os.path.join(directory.task, "locks"), host_files=("/",), cgroups=places)

@@ -15,6 +15,8 @@ from task_runner.lib import outputfilter
 
 #: a filter that gets nowhere for so many seconds, though the commands have ended, is given up
 STUCK = 5.0
+#: how often it is looked at meanwhile: where the whole machine stood still, one look alone comes too early
+LOOKS = 10
 #: how often a filter that was killed is followed by another, within one action
 REVIVALS = 10
 
@@ -57,11 +59,12 @@ class OutputPipe:
         That is at most what a pipe holds. A process that could not be killed may keep the pipe open: what it would
         still write is not waited for.
         """
-        while self._sinks:
-            os.close(self._sinks.pop())
-        # so that the kernel does not count what a filter used as used by the commands: it counts who is waited for
+        # so that the kernel does not count what a filter used as used by the commands: it counts who is waited for.
+        # Before the sinks are closed: a filter may be at its end at once
         before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
         try:
+            while self._sinks:
+                os.close(self._sinks.pop())
             while self.filters:
                 self._await(next(iter(self.filters)))
         finally:
@@ -115,10 +118,11 @@ class OutputPipe:
             signal.pidfd_send_signal(watch, signal.SIGCONT)  # it may have been stopped with the task
             poll = select.poll()
             poll.register(watch, select.POLLIN)
-            before = self._progress()
-            while not poll.poll(STUCK * 1000):
+            before, idle = self._progress(), 0
+            while not poll.poll(STUCK * 1000 / LOOKS):
                 now = self._progress()
-                if now == before:
+                idle = idle + 1 if now == before else 0
+                if idle >= LOOKS:
                     signal.pidfd_send_signal(watch, signal.SIGKILL)
                     self._revivals = REVIVALS
                 before = now

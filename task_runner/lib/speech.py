@@ -5,6 +5,7 @@ words it is concluded how they ended. What is remote is followed as lib/remote.p
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,7 @@ from task_runner.lib.outputlog import OutputLog
 from task_runner.lib.process import Process
 from task_runner.lib.remote import Following, Remote
 from task_runner.lib.report import Report
-from task_runner.lib.stop import QUIET_SCANS
+from task_runner.lib.stop import KILL_INTERVAL
 from task_runner.lib.verdict import OUTCOMES
 from task_runner.machines import registry
 from task_runner.machines.base import Context
@@ -27,6 +28,9 @@ from task_runner.model.state import TRANSITIONS, Event, Outcome, State
 
 if TYPE_CHECKING:
     from task_runner.lib.supervision import Supervision
+
+#: seconds in which whoever has been killed is gone, if the kernel can end it at all
+DYING = 2.0
 
 
 class Speech:
@@ -185,10 +189,13 @@ def why_not(ending: Ending, *, unstarted: bool) -> str | None:
 
 
 def kill_marked(task_id: str) -> list[Process]:
-    """Kill what carries the task's mark, where no engine does; returns who is left."""
-    for _ in range(QUIET_SCANS):
-        if not tree.kill_marked(task_id):
-            break
+    """Kill what carries the task's mark, where no engine does; returns who is left. Who has been killed lives until it
+    gets a processor to die on: so many seconds are waited for that."""
+    deadline, pause, late = time.monotonic() + DYING, KILL_INTERVAL, False
+    while tree.kill_marked(task_id) and not late:
+        late = time.monotonic() >= deadline  # and is looked for once more: it may be us who stood still
+        time.sleep(pause)
+        pause = min(2 * pause, DYING / 10)
     return process.marked(task_id)
 
 

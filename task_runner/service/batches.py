@@ -60,10 +60,12 @@ class Batches:
 
     def show(self, batch: Batch) -> dict[str, Any]:
         """As `/v1` shows it: what became of its tasks is counted now."""
-        # the store first: a task that ends between the two looks is then in neither sum, but never in both
-        by_outcome, finished_at = self._book.store.batch_outcomes(batch.id)
+        active = self._active(batch.id)
+        # the store may know of an end already that is not true yet (Book): no task is in both sums
+        ending = [task.id for task in active if task.ending]
+        by_outcome, finished_at = self._book.store.batch_outcomes(batch.id, ending)
         states: dict[str, int] = {}
-        for task in self._active(batch.id):
+        for task in active:
             state = task.record.state.value
             states[state] = states.get(state, 0) + 1
         return batch_json(batch, counts(by_outcome, finished_at) + batch.removed, states)

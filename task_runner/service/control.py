@@ -57,7 +57,8 @@ class Control:
             await self.cancel_unstarted(task)
             return
         # also where another change of it is under way (its time has come, or was changed): the intent outlasts that
-        intent = task.intent = StopIntent(requested_at=self._book.now(), signal=signal, grace_seconds=grace)
+        asked = StopIntent(requested_at=self._book.now(), signal=signal, grace_seconds=grace)
+        intent = task.intent = _with_the_first(task, asked)
         failpoint.reach("stop.before-intent")
         try:
             await self._book.write([statements.save_intent(task.id, intent)])
@@ -205,6 +206,17 @@ class Control:
         self._queue.add(task)
         self._queue.fill()
         return task
+
+
+def _with_the_first(task: Task, asked: StopIntent) -> StopIntent:
+    """What is wanted of a task that is to stop: the first request counts, and another can only shorten the grace. Its
+    runner holds to that, too, but may not have heard of the first one yet."""
+    first = task.intent
+    if first is None:
+        return asked
+    own = task.spec.grace_seconds
+    grace = min(first.grace_seconds, asked.grace_seconds, key=lambda each: own if each is None else each)
+    return replace(asked, signal=first.signal, grace_seconds=grace)
 
 
 @contextmanager

@@ -239,13 +239,14 @@ class Store:
     def paused_batches(self) -> list[str]:
         return [row[0] for row in self._read("SELECT id FROM batches WHERE paused")]
 
-    def batch_outcomes(self, batch_id: str) -> tuple[dict[str, int], str | None]:
-        """How many tasks of a batch have ended in which way, those that are still in the store; and when the last."""
+    def batch_outcomes(self, batch_id: str, besides: Sequence[str] = ()) -> tuple[dict[str, int], str | None]:
+        """How many tasks of a batch have ended in which way, those that are still in the store; and when the last.
+        ``besides``: those with these ids are left out."""
         sql = (
-            "SELECT outcome, count(*), max(finished_at) FROM tasks"
-            " WHERE batch = ? AND outcome IS NOT NULL GROUP BY outcome"
+            "SELECT outcome, count(*), max(finished_at) FROM tasks WHERE batch = ? AND outcome IS NOT NULL"
+            " AND id NOT IN (SELECT value FROM json_each(?)) GROUP BY outcome"
         )
-        found = self._read(sql, (batch_id,))
+        found = self._read(sql, (batch_id, json.dumps(besides)))
         return {row[0]: row[1] for row in found}, max((row[2] for row in found if row[2]), default=None)
 
     def batch_task_ids(self, batch_id: str) -> list[str]:

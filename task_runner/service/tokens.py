@@ -195,15 +195,16 @@ class Tokens:
         """Write down when each was used last."""
         if self._book is None:
             return
-        used = [token for token in self._by_name.values() if not token.noted and token.created_at is not None]
+        unnoted = [token for token in self._by_name.values() if not token.noted and token.created_at is not None]
+        used = [(token, token.used_at) for token in unnoted]
         if not used:
             return
         try:
-            await self._book.write([_note(token) for token in used])
+            await self._book.write([_note(token) for token, _at in used])
         except StorageFull:
             return  # the next time
-        for token in used:
-            token.noted = True
+        for token, at in used:
+            token.noted = token.used_at == at  # it may have been used again meanwhile
 
     def _know(self, token: Token, digest: bytes) -> None:
         self._by_digest[digest] = self._by_name[token.name] = token

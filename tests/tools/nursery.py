@@ -194,9 +194,15 @@ def runner() -> Program:
 
 def sayer() -> Program:
     """A runner alone, with a machine that says what a test wants."""
-    import sayer  # noqa: F401
+    import sayer
 
-    return runner()
+    follow = runner()
+
+    def run(arguments: Sequence[str], descriptors: Sequence[int]) -> None:
+        sayer.begin()
+        follow(arguments, descriptors)
+
+    return run
 
 
 def python() -> Program:

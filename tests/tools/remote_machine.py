@@ -11,9 +11,11 @@ import json
 import os
 import signal
 import sys
+import time
 from typing import Any, NoReturn
 
-from task_runner.engines import docker  # noqa: F401  once, and not in every child
+from task_runner.engines import docker  # once, and not in every child
+from task_runner.engines.base import Seen
 from task_runner.machines import registry
 from task_runner.machines.base import Context
 from task_runner.machines.containers import copy, engine, life
@@ -42,12 +44,26 @@ def _context(order: dict[str, Any], say: int) -> Context:
     return Context(action_index=0, stdout=stdout, stderr=stderr, locks="/tmp", say=say, **given)
 
 
+def _lag(seconds: float) -> None:
+    """What the engine says of a container is that old when it is heard."""
+    look = docker.DockerEngine.look
+
+    def lagging(self: docker.DockerEngine, container: str) -> Seen:
+        seen = look(self, container)
+        time.sleep(seconds)
+        return seen
+
+    if seconds:
+        docker.DockerEngine.look = lagging  # type: ignore[method-assign]
+
+
 def _run(order: dict[str, Any]) -> NoReturn:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     said = _open(order["said"])
     engine.PATIENCE = copy.PATIENCE = order.get("patience", engine.PATIENCE)
     life.SETTLE = order.get("settle", life.SETTLE)
     copy.SPACE = order.get("space", copy.SPACE)
+    _lag(order.get("lag", 0.0))
     pid = registry.start(Action(machine="container", parameters=order["parameters"]), _context(order, said))
     os.write(said, b'{"pid": %d}\n' % pid)
     _pid, status = os.waitpid(pid, 0)

@@ -23,13 +23,14 @@ from task_runner.model.spec import Spec
 HOG = ["python3", "-c", "b = bytearray(80 << 20)"]
 FAMILY = ["sh", "-c", 'sleep 100 & python3 -c "$0"; wait', HOG[2]]
 BOMB = "n=0; while [ $n -lt 30 ]; do sleep 30 & n=$((n+1)); done; kill 0"
+DEAF = "trap '' TERM; (sleep 100 &); echo stop me; sleep 100"
 BUSY = ["python3", "-c", "import time\nwhile time.process_time() < 0.3: pass"]
 TASKS: dict[str, dict[str, Any]] = {
     "hog": {"command": HOG, "limits": {"memoryMb": 40, "swapMb": 0}},
     "family": {"command": FAMILY, "limits": {"memoryMb": 40}, "timeoutSeconds": 60},
     "bomb": {"command": ["sh", "-c", BOMB], "limits": {"pids": 8}, "graceSeconds": 0.1},
     "busy": {"command": BUSY, "limits": {"cpus": 0.2}},
-    "deaf": {"command": ["sh", "-c", "trap '' TERM; (sleep 100 &); sleep 100"], "timeoutSeconds": 0.5, "graceSeconds": 0.1},
+    "deaf": {"command": ["sh", "-c", DEAF], "graceSeconds": 0.1},
     "plain": {"command": ["cat", "/proc/self/cgroup"]},
 }
 
@@ -82,7 +83,15 @@ def run(path: str, task: dict[str, Any], places: cgroups.Places) -> dict[str, An
     parameters = {"command": task["command"]}
     rest = {name: value for name, value in task.items() if name != "command"}
     spec = from_json(Spec, {"actions": [{"machine": "process", "parameters": parameters}], **rest})
-    runner = TaskRunner("t", spec, directory, Options(cgroups=places))
+    asked: list[str] = []
+
+    def stop_who_asks() -> None:
+        with open(directory.output, encoding="utf-8") as file:
+            if not asked and "stop me" in file.read():
+                asked.append("once")
+                os.kill(os.getpid(), signals.STOP)
+
+    runner = TaskRunner("t", spec, directory, Options(cgroups=places), on_turn=stop_who_asks)
     runner.claim()
     status = to_json(runner.run())
     runner.close()

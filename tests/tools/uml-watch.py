@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import sys
-import time
+import threading
 
 from task_runner.engines import cgroupuse
 from task_runner.engines.cgroupwatch import CgroupWatch
@@ -31,13 +31,20 @@ def main() -> None:
 def gone() -> None:
     """As if the runtime removed the group before the watch wakes: nothing can be read of it any more."""
     group, process = begin("gone", f"{CHILD}; input()")
+    read, seen = cgroupuse.oom_kills, threading.Event()
+
+    def noted(groups: cgroupuse.Groups) -> int | None:
+        kills = read(groups)
+        if kills:
+            seen.set()
+        return kills
+
+    cgroupuse.oom_kills = noted
     watch = CgroupWatch.of(process.pid)
     assert process.stdin is not None
     process.stdin.write(b"\n")
     process.stdin.flush()
-    while not (cgroupuse.oom_kills(cgroupuse.Groups(v2=group, v1={}))):
-        time.sleep(0.01)
-    time.sleep(0.2)  # it wakes for that, while the process lives on
+    seen.wait(60)  # it wakes for that, while the process lives on
     put(f"{ROOT}/cgroup.procs", str(process.pid))
     os.rmdir(group)
     process.communicate(b"\n")

@@ -111,6 +111,7 @@ class Life:
         self._keep.write(engine=self._asker.name)
         self._order = real(self._order, self._wanted, self._context)
         self._tell(engine=self._asker.name, limits=limits, stage="fetching")
+        self._context.reach("container.fetching")
         if self._order.limits is not None and self._order.limits.required:
             for note in limits:
                 if note.by is None:
@@ -157,12 +158,15 @@ class Life:
             self._await_start(container)
         self._alive(container)
 
-    def _alive(self, container: str) -> None:
+    def _alive(self, container: str, *, paused: bool | None = None) -> None:
+        """``paused``: how an earlier process has left it."""
         self._context.reach("container.started")
         if not self._watch.sees:
             self._watch = CgroupWatch.of(self._pid(container))
-        self._gate.live(container)
         say(self._context.say, {"state": "running"})
+        if paused is not None:  # told before signals are passed on: what comes of those is told by another thread
+            say(self._context.say, {"paused": paused})
+        self._gate.live(container)
         self._tell(stage="running")
 
     def _limits(self) -> list[LimitNote]:
@@ -189,11 +193,9 @@ class Life:
             self._gate.check()
             self._start()
             return
-        self._await_start(self._id)
-        self._alive(self._id)
-        say(self._context.say, {"paused": self._look().state == "paused"})
+        self._alive(self._id, paused=self._await_start(self._id).state == "paused")
 
-    def _await_start(self, container: str) -> None:
+    def _await_start(self, container: str) -> Seen:
         """Until it has been started, as the engine had been asked to. Raises _Lost."""
         deadline = time.monotonic() + SETTLE
         while (seen := self._look()).state == "created":
@@ -202,6 +204,7 @@ class Life:
             time.sleep(0.1)
         if seen.state == "gone":
             raise _Lost(f"{self._asker.name} does not know the container any more")
+        return seen
 
     def _find(self) -> str | None:
         found = self._asker.ask(lambda engine: engine.find(labels_of(self._context)))

@@ -35,6 +35,8 @@ _SINCE = Integer(name="lastSyncTime", default=0, high=2**63 - 1, meaning="Those 
 _SIZE = Integer(name="size", default=1024, high=2**31 - 1, meaning="How many at most; the default is Drove's.")
 #: at most so many in one answer, whatever was asked for
 MAX_SIZE = 4096
+#: seconds for a task to come to the end that is stored of it
+PATIENCE = 60.0
 #: from these on it is known how it ends
 _DECIDED = frozenset({
     TaskState.PROVISIONING_FAILED, TaskState.RUN_FAILED, TaskState.RUN_COMPLETED, TaskState.DEPROVISIONING,
@@ -83,11 +85,22 @@ async def _changes(request: Request, size: int) -> list[dict[str, Any]]:
         return []
     service, after = service_of(request), stamp((since + 1) / 1000)
     changes = await asyncio.to_thread(service.store.changes, KEY, after, min(size, MAX_SIZE))
+    for change in changes:
+        if _is_early(change, service.book.active.get(change.event.task_id)):
+            await service.book.wait(change.event.task_id, PATIENCE)
     active, ids = dict(service.book.active), {change.event.task_id for change in changes}
     tasks = await asyncio.to_thread(_tasks, service, active, ids)
     there = [(change, tasks[change.event.task_id]) for change in changes if change.event.task_id in tasks]
     place = place_of(service)
     return [shown for change, task in there if (shown := view(change, task, place)) is not None]
+
+
+def _is_early(change: StoredChange, task: Task | None) -> bool:
+    """Whether the store has the end of a task that has not come to it (service/book.py), which it will at once."""
+    data = change.event.data
+    if task is None or task.final or not task.ending:
+        return False
+    return data["outcome"] is not None and data["attempt"] == task.record.attempt
 
 
 def _since(request: Request) -> int:
