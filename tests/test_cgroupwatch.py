@@ -151,7 +151,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
     console = uml.once(tmp_path_factory, "uml-watch", make)
     found = uml.told(console, "case")
-    assert found, console[-4000:]
+    assert found.keys() == {"hog", "child", "modest", "gone"}, console[-4000:]
     return found
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import os
 import subprocess
 import sys
 import threading
+import time
 
 from task_runner.engines import cgroupuse
 from task_runner.engines.cgroupwatch import CgroupWatch
@@ -24,7 +26,7 @@ def main() -> None:
         watch = CgroupWatch.of(process.pid)
         process.communicate(b"\n")
         tell(case, watch)
-        os.rmdir(group)
+        remove(group)
     gone()
 
 
@@ -46,7 +48,7 @@ def gone() -> None:
     process.stdin.flush()
     seen.wait(60)  # it wakes for that, while the process lives on
     put(f"{ROOT}/cgroup.procs", str(process.pid))
-    os.rmdir(group)
+    remove(group)
     process.communicate(b"\n")
     tell("gone", watch)
 
@@ -58,6 +60,18 @@ def begin(case: str, code: str) -> tuple[str, subprocess.Popen[bytes]]:
     process = subprocess.Popen([sys.executable, "-c", f"input(); {code}"], stdin=subprocess.PIPE)
     put(f"{group}/cgroup.procs", str(process.pid))
     return group, process
+
+
+def remove(group: str) -> None:
+    """Who has been killed is in it until it gets a processor to die on."""
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            return os.rmdir(group)
+        except OSError as error:
+            if error.errno != errno.EBUSY or time.monotonic() > deadline:
+                raise
+        time.sleep(0.01)
 
 
 def put(path: str, text: str) -> None:
