@@ -3,15 +3,14 @@
 # ruff: noqa: F811  fixtures are imported where they are used
 from __future__ import annotations
 
-import json
 import re
 import time
 from collections.abc import Callable
 
 import pytest
 from conftest import Daemon, wait_for
-from playwright.sync_api import Page, Request, Route, expect
-from webpage import NO_CONTACT, PHONE, REFUSED, Browse, Watch, browse, chromium, eventually, page, watch  # noqa: F401
+from playwright.sync_api import Page, Request, expect
+from webpage import NO_CONTACT, PHONE, REFUSED, Browse, Held, Watch, browse, chromium, eventually, page, watch  # noqa: F401
 
 pytestmark = pytest.mark.needs("chromium")
 
@@ -256,20 +255,13 @@ def test_a_burst_of_strange_tasks_waits_while_somebody_reads(page: Page, shared:
 @pytest.mark.parametrize("noticed", [False, True], ids=["the answer first", "noticed before the answer"])
 def test_a_sign_out_that_could_not_be_stored_says_so(page: Page, watch: Watch, shared: Daemon, noticed: bool) -> None:
     watch.expected += [REFUSED, NO_CONTACT]  # its streams are cut off
-    unanswered: list[Route] = []
-
-    def full(route: Route) -> None:
-        route.fetch()  # the session has ended all the same
-        unanswered.append(route)
-
     page.goto("/ui/")
-    page.route("**/ui/logout", full)
+    held = Held(page, "**/ui/logout")
     page.get_by_role("button", name="Sign out").click()
-    wait_for(lambda: page.evaluate("1") and unanswered, "the session has ended")
+    held.wait()  # the session has ended all the same
     if noticed:  # its stream is refused: the page asks to sign in before it knows the answer
         expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
-    body = json.dumps({"status": 507, "detail": "signed out, but that could not be stored"})
-    unanswered[0].fulfill(status=507, content_type="application/problem+json", body=body)
+    held.release({"status": 507, "detail": "signed out, but that could not be stored"}, status=507)
     expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
     expect(page.get_by_role("alert")).to_contain_text("could not be stored")
     page.get_by_label("Token").fill(shared.token)

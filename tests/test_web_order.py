@@ -3,53 +3,12 @@
 # ruff: noqa: F811  fixtures are imported where they are used
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 from conftest import Daemon, wait_for
-from playwright.sync_api import APIResponse, Locator, Page, Request, Route, expect
-from webpage import NO_CONTACT, REFUSED, Browse, Watch, browse, chromium, eventually, page, watch  # noqa: F401
+from playwright.sync_api import Locator, Page, Route, expect
+from webpage import NO_CONTACT, REFUSED, Browse, Held, Watch, browse, chromium, eventually, page, watch  # noqa: F401
 
 pytestmark = pytest.mark.needs("chromium")
-
-
-class Held:
-    """Requests of a page that have been answered, and whose answers wait here to be let go."""
-
-    def __init__(self, page: Page, pattern: str) -> None:
-        self.page, self.pattern = page, pattern
-        self.waiting: list[tuple[Route, APIResponse | None]] = []
-        self.released = False
-        page.route(pattern, self._hold)
-
-    def _hold(self, route: Route, request: Request) -> None:
-        stream = request.resource_type == "eventsource"
-        if self.released:
-            route.continue_()
-        else:
-            self.waiting.append((route, None if stream else route.fetch()))
-
-    def wait(self) -> Any:
-        """What the last answer says, once there is one; what was asked before may have been given up."""
-        wait_for(lambda: self.page.evaluate("true") and self.waiting, f"{self.pattern} is asked for")
-        answer = self.waiting[-1][1]
-        is_json = answer is not None and "json" in answer.headers.get("content-type", "")
-        return answer.json() if answer is not None and is_json else None
-
-    def release(self, body: Any = None) -> None:
-        """Let the last answer go, or another in its place, and hold none from now on."""
-        self.released = True
-        route, answer = self.waiting[-1]
-        if answer is None:
-            route.continue_()
-        else:
-            route.fulfill(response=answer, **({} if body is None else {"json": body}))
-
-    def refuse(self) -> None:
-        """Answer instead that nobody is signed in, and see that this has come."""
-        route = self.waiting[-1][0]
-        with self.page.expect_response(self.pattern):
-            route.fulfill(status=401, json={"status": 401, "detail": "nobody is signed in"})
 
 
 def row(page: Page, task_id: str) -> Locator:
@@ -59,6 +18,10 @@ def row(page: Page, task_id: str) -> Locator:
 def sign_in(page: Page, daemon: Daemon) -> None:
     page.get_by_label("Token").fill(daemon.token)
     page.get_by_role("button", name="Sign in").click()
+
+
+def busy(route: Route) -> None:
+    route.fulfill(status=503, json={"status": 503, "detail": "busy just now"})
 
 
 def test_an_answer_to_a_control_hides_no_newer_state_and_no_newer_selection(page: Page, shared: Daemon) -> None:
@@ -285,13 +248,7 @@ def test_a_history_that_was_refused_once_comes_all_the_same(page: Page, watch: W
     watch.expected.append(REFUSED)
     task = shared.submit("true")
     shared.wait(task)
-    refused: list[Route] = []
-
-    def busy(route: Route) -> None:
-        refused.append(route)
-        route.fulfill(status=503, json={"status": 503}) if len(refused) == 1 else route.continue_()
-
-    page.route(f"**/v1/tasks/{task}/events*", busy)
+    page.route(f"**/v1/tasks/{task}/events*", busy, times=1)
     page.goto(f"/ui/tasks/{task}?tab=events")
     expect(page.locator("ol.history")).to_contain_text("succeeded")
 
@@ -300,13 +257,7 @@ def test_a_log_that_could_not_be_read_is_read_later(page: Page, watch: Watch, sh
     watch.expected.append(REFUSED)
     task = shared.submit("echo", "written")
     shared.wait(task)
-    refused: list[Route] = []
-
-    def busy(route: Route) -> None:
-        refused.append(route)
-        route.fulfill(status=503, json={"status": 503, "detail": "busy just now"}) if len(refused) == 1 else route.continue_()
-
-    page.route(f"**/v1/tasks/{task}/output*", busy)
+    page.route(f"**/v1/tasks/{task}/output*", busy, times=1)
     page.goto(f"/ui/tasks/{task}")
     expect(page.get_by_role("alert")).to_contain_text("busy just now")
     expect(page.get_by_role("log")).to_contain_text("written")

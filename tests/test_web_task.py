@@ -10,7 +10,7 @@ import signal
 import pytest
 from conftest import Daemon, wait_for
 from playwright.sync_api import Page, Route, expect
-from webpage import REFUSED, Browse, Watch, browse, chromium, page, watch  # noqa: F401  fixtures
+from webpage import REFUSED, Browse, Held, Watch, browse, chromium, page, watch  # noqa: F401  fixtures
 
 pytestmark = pytest.mark.needs("chromium")
 
@@ -102,18 +102,14 @@ def test_a_deleted_task_is_not_asked_for_though_its_page_is_still_there(shared: 
     task_id = shared.submit("true")
     shared.wait(task_id)
     show(page, task_id)
-    answers: list[Route] = []
-    page.route(f"**/v1/tasks/{task_id}", lambda route: answers.append(route) if route.request.method == "DELETE" else route.continue_())
-    modules: list[Route] = []
-    page.route("**/pages/tasks.js", lambda route: modules.append(route))
+    deletion, next_page = Held(page, f"**/v1/tasks/{task_id}", "DELETE"), Held(page, "**/pages/tasks.js")
     press(page, "Delete…")
     press(page, "Delete the task")
-    wait_for(lambda: page.evaluate("1") and answers, "the deletion is asked for")
-    done = answers[0].fetch()
+    deletion.wait()
     expect(page.get_by_role("alert")).to_have_text("the task has been deleted")
-    answers[0].fulfill(response=done)
-    wait_for(lambda: page.evaluate("1") and modules, "the next page is asked for")
-    modules[0].continue_()
+    deletion.release()
+    next_page.wait()
+    next_page.release()
     expect(page.get_by_role("heading", level=1)).to_have_text("Tasks")
 
 
@@ -121,18 +117,15 @@ def test_a_late_answer_does_not_undo_what_is_known_since(shared: Daemon, page: P
     task_id = shared.submit(shell="trap '' TERM; echo ready; exec sleep 1000")
     shared.wait_output(task_id, b"ready")
     show(page, task_id)
-    answers: list[Route] = []
-    page.route("**/stop", lambda route: answers.append(route))
+    held = Held(page, "**/stop")
     press(page, "Stop…")
     press(page, "Stop the task")
-    wait_for(lambda: page.evaluate("1") and answers, "the stop is asked for")
-    stopping = answers[0].fetch()
-    assert stopping.json()["state"] == "stopping"
+    assert held.wait()["state"] == "stopping"
     [sleep] = shared.alive(task_id)
     os.kill(sleep.pid, signal.SIGKILL)
     badge(page, "cancelled")
     with page.expect_response(f"**/v1/tasks/{task_id}"):  # how it is after the answer
-        answers[0].fulfill(response=stopping)
+        held.release()
     badge(page, "cancelled")
     expect(page.get_by_role("button", name="Retry")).to_be_visible()
 

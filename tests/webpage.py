@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from conftest import PATIENCE, Daemon, wait_for
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import APIResponse, Browser, BrowserContext, Page, Request, Route, expect, sync_playwright
 
 #: the same engine, without the windows that a desktop would show around it; they cost as much again
 HEADLESS = "chromium-headless-shell"
@@ -92,6 +92,47 @@ def browse(chromium: Browser, watch: Watch) -> Iterator[Browse]:
 def page(browse: Browse, shared: Daemon) -> Page:
     """A page, signed in to the daemon of the file; it shows nothing yet."""
     return browse(shared, None)
+
+
+class Held:
+    """Requests of a page that have been answered, and whose answers wait here to be let go."""
+
+    def __init__(self, page: Page, pattern: str, method: str | None = None) -> None:
+        """``method``: of that alone."""
+        self.page, self.pattern, self.method = page, pattern, method
+        self.waiting: list[tuple[Route, APIResponse | None]] = []
+        self.released = False
+        page.route(pattern, self._hold)
+
+    def _hold(self, route: Route, request: Request) -> None:
+        stream = request.resource_type == "eventsource"
+        if self.released or self.method not in (None, request.method):
+            route.continue_()
+        else:
+            self.waiting.append((route, None if stream else route.fetch()))
+
+    def wait(self) -> Any:
+        """What the last answer says, once there is one; what was asked before may have been given up."""
+        wait_for(lambda: self.page.evaluate("true") and self.waiting, f"{self.pattern} is asked for")
+        answer = self.waiting[-1][1]
+        is_json = answer is not None and "json" in answer.headers.get("content-type", "")
+        return answer.json() if answer is not None and is_json else None
+
+    def release(self, body: Any = None, **more: Any) -> None:
+        """Let the last answer go, or another in its place, and hold none from now on. ``more``: as
+        Route.fulfill has it."""
+        self.released = True
+        route, answer = self.waiting[-1]
+        if answer is None:
+            route.continue_()
+        else:
+            route.fulfill(response=answer, **({} if body is None else {"json": body}), **more)
+
+    def refuse(self) -> None:
+        """Answer instead that nobody is signed in, and see that this has come."""
+        route = self.waiting[-1][0]
+        with self.page.expect_response(self.pattern):
+            route.fulfill(status=401, json={"status": 401, "detail": "nobody is signed in"})
 
 
 def sign_in(context: BrowserContext, daemon: Daemon, token: str) -> None:

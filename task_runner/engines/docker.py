@@ -38,7 +38,7 @@ from task_runner.errors import EngineFailed
 from task_runner.model.status import LimitNote
 from task_runner.model.walls import TaskLimits
 
-#: seconds for others who are at a container that is to be removed, or that is just ending
+#: seconds for others who are at a container that is to be removed
 _REMOVAL = 20.0
 #: how often Podman looks whether a container has ended
 _INTERVAL = "100ms"
@@ -168,18 +168,11 @@ class DockerEngine:
         return Seen(state="gone") if found is None else self._seen(found)
 
     def _inspect(self, container: str) -> dict[str, Any] | None:
-        """All that the engine says of it; None where it is gone. Podman fails where the main process ends while it
-        looks, and is asked again then."""
-        deadline = time.monotonic() + _REMOVAL
-        while True:
-            try:
-                return dict(self._client.inspect_container(container))
-            except errors.NotFound:
-                return None
-            except errors.APIError as error:
-                if listing.VANISHED not in str(error.explanation) or time.monotonic() > deadline:
-                    raise
-            time.sleep(_PAUSE)
+        """All that the engine says of it; None where it is gone."""
+        try:
+            return dict(listing.past_endings(lambda: self._client.inspect_container(container), errors.APIError))
+        except errors.NotFound:
+            return None
 
     def _seen(self, found: dict[str, Any]) -> Seen:
         now = found["State"]

@@ -9,19 +9,20 @@ import http.client
 import json
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from email.message import Message
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlencode
 
 from task_runner.engines.base import Found
 from task_runner.errors import EngineFailed
 
+T = TypeVar("T")
 #: seconds for each answer
 _PATIENCE = 120.0
-#: in the words of Podman, which was about to read a file in /proc of a process that ended just then: it is asked again
-VANISHED = "no such process"
-#: seconds for which it is, and between two times
+#: in the words of Podman, of a file in /proc that it was about to read
+_VANISHED = "no such process"
+#: seconds for which it is asked again then, and between two times
 _ENDING, _PAUSE = 20.0, 0.1
 
 
@@ -46,7 +47,8 @@ def find(name: str, path: str, labels: Mapping[str, str]) -> list[Found]:
     connection = Connection(path, _PATIENCE)
     try:
         version = _ask(connection, "/_ping")[0].get("Api-Version")
-        found = json.loads(_list(connection, f"{f'/v{version}' if version else ''}/containers/json?{query}"))
+        listed = f"{f'/v{version}' if version else ''}/containers/json?{query}"
+        found = json.loads(past_endings(lambda: _ask(connection, listed)[1], EngineFailed))
         if not isinstance(found, list):
             raise ValueError("what it says is no list")
         return [_found(each) for each in found]
@@ -56,14 +58,15 @@ def find(name: str, path: str, labels: Mapping[str, str]) -> list[Found]:
         connection.close()
 
 
-def _list(connection: http.client.HTTPConnection, path: str) -> bytes:
-    """Podman looks at each container for its list, and where one ends meanwhile there is no list at all."""
+def past_endings(ask: Callable[[], T], failure: type[Exception]) -> T:
+    """What an engine answers. Podman fails where a container that it looks at ends meanwhile, and is asked again then.
+    Raises ``failure``, as ``ask`` does."""
     deadline = time.monotonic() + _ENDING
     while True:
         try:
-            return _ask(connection, path)[1]
-        except EngineFailed as error:
-            if VANISHED not in str(error) or time.monotonic() > deadline:
+            return ask()
+        except failure as error:
+            if _VANISHED not in str(error) or time.monotonic() > deadline:
                 raise
         time.sleep(_PAUSE)
 

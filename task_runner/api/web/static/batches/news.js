@@ -11,7 +11,7 @@ const PAUSE = 700;
 export function useNews(look, concerns) {
   const seldom = useSeldom(look, PAUSE);
   useEvents((kind, data) => {
-    if (kind === "begin" || (kind === "connection" && data.returned)) seldom.ask({ lost: true });
+    if (kind === "begin") seldom.ask({ lost: true });
     else if (kind === "state" && concerns(data)) seldom.ask();
   });
 }

@@ -19,15 +19,15 @@ const stream = new Stream(
   (last) => `/v1/events?use=${USE_EVERY}` + (last === null ? "" : `&after=${last}`),
   { state: telling("state"), gone: telling("gone"), use: telling("use") },
   (there) => {
+    const returned = connected === false && there;
     if (connected !== there) {
-      const returned = connected === false && there;
       connected = there;
       announce("connection", { connected, returned });
     }
     if (!there) return;
     announce("stream", {});
-    // what happened before the first event of a new stream is not told: whoever shows something looks again
-    if (stream.last === null) announce("begin", {});
+    // what happened before the first event of a new stream is not told; and after a loss more may have changed than events tell
+    if (stream.last === null || returned) announce("begin", {});
   },
 );
 

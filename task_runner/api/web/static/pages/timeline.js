@@ -84,7 +84,7 @@ function useLooks(again, idle) {
     }, LOOK_EVERY);
   };
   useEvents((kind, data) => {
-    if (kind === "state" || kind === "begin" || (kind === "connection" && data.returned)) {
+    if (kind === "state" || kind === "begin") {
       state.current.wanted = true;
       plan();
     }

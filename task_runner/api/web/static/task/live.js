@@ -25,7 +25,7 @@ export function useTask(id) {
     return loaded.reload();
   }, SELDOM);
   useEvents((kind, data) => {
-    if (kind === "begin" || (kind === "connection" && data.returned)) seldom.ask({ lost: true });
+    if (kind === "begin") seldom.ask({ lost: true });
     else if (kind === "state" && data.taskId === known) seldom.ask();
     else if (kind === "gone" && data.tasks.includes(known)) {
       seldom.end();

@@ -99,7 +99,7 @@ class Feed {
   }
 
   heard(kind, data) {
-    if (kind === "begin" || (kind === "connection" && data.returned)) this.load();
+    if (kind === "begin") this.load();
     if (kind === "gone") this.left(data.tasks);
     if (kind === "gone" && this.rows?.some((row) => data.tasks.includes(row.taskId))) this.remove(new Set(data.tasks));
     if (kind !== "state") return;
